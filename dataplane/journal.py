@@ -1,0 +1,139 @@
+"""A writer's journal: what a running write has finished, and that it is alive.
+
+It lies in `writers/WRITER/` as a commit log with one writer. Finished shards survive the writer: the next run of the same work
+takes them over instead of doing them again, and `gc` honours what a live journal names.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import pyarrow as pa
+
+from dataplane.errors import NotFound
+from dataplane.log import Log
+from dataplane.manifest import ShardRow
+from dataplane.store import Store
+
+__all__ = ["Finished", "Journal", "Leftover", "leftovers"]
+
+BEAT_SECONDS: Final = 30.0
+DEAD_AFTER: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A shard in the lake, with the metadata of its samples (columns of `manifest.METADATA` but `shard`)."""
+
+    shard: ShardRow
+    metadata: Any
+
+
+class Journal:
+    """The journal of this process's write to `dataset`. Use it in a `with` block: leaving it stops the heartbeat.
+
+    `finish` removes it, once what it names is committed. Not thread-safe but for the heartbeat.
+    """
+
+    def __init__(self, store: Store, dataset: str) -> None:
+        self.store = store
+        self.id = f"{dataset}-{uuid.uuid4().hex[:16]}"
+        self._log = Log(store, f"writers/{self.id}")
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name="dataplane-heartbeat", daemon=True)
+        self._append(
+            {"type": "begin", "dataset": dataset, "host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+        )
+
+    def __enter__(self) -> Journal:
+        self._beating.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._beating.join()
+
+    def add(self, finished: Finished) -> None:
+        """Record a finished shard. Once this returns, its work need not be done again."""
+        path = f"writers/{self.id}/{finished.shard.index.hex}.arrow"
+        sink = io.BytesIO()
+        with pa.ipc.new_file(sink, finished.metadata.schema) as writer:
+            writer.write_table(finished.metadata)
+        self.store.put(path, sink.getvalue())
+        self._append({"type": "shard", "shard": finished.shard.to_json(), "metadata": path})
+
+    def finish(self) -> None:
+        """Remove the journal: what it names is committed, or not wanted any more."""
+        self._stop.set()
+        remove(self.store, self.id)
+
+    def _append(self, body: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._log.append(lambda _: body)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            self._append({"type": "beat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """The journal of a writer that died before it committed."""
+
+    id: str
+    finished: tuple[Finished, ...]
+
+
+def leftovers(store: Store, dataset: str) -> list[Leftover]:
+    """Journals of dead writers to `dataset`: of this machine's processes that are gone, and of silent ones elsewhere."""
+    found = []
+    for prefix in store.list_with_delimiter("writers")["common_prefixes"]:
+        writer = prefix.rstrip("/").rsplit("/", 1)[-1]
+        entries = list(Log(store, f"writers/{writer}"))
+        if not entries or entries[0].body.get("dataset") != dataset or _alive(entries[0].body, entries[-1].created):
+            continue
+        shards = [_read(store, entry.body) for entry in entries if entry.body["type"] == "shard"]
+        found.append(Leftover(writer, tuple(shard for shard in shards if shard)))
+    return found
+
+
+def remove(store: Store, writer: str) -> None:
+    """Delete a journal. Its first entry goes last: without it the rest reads as no journal at all."""
+    first = Log(store, f"writers/{writer}").path(1)
+    store.delete([meta["path"] for chunk in store.list(f"writers/{writer}") for meta in chunk if meta["path"] != first])
+    store.delete(first)
+
+
+def _read(store: Store, body: Mapping[str, Any]) -> Finished | None:
+    """A finished shard, or None when somebody is removing the journal at this moment."""
+    try:
+        data = store.get(body["metadata"]).buffer()
+    except NotFound:
+        return None
+    return Finished(ShardRow.from_json(body["shard"]), pa.ipc.open_file(pa.py_buffer(data)).read_all())
+
+
+def _alive(begin: Mapping[str, Any], last: datetime) -> bool:
+    if begin["host"] == socket.gethostname():
+        return bool(begin["started"]) and _started(begin["pid"]) == begin["started"]
+    return datetime.now(UTC) - last < DEAD_AFTER
+
+
+def _started(pid: int) -> str:
+    """What tells a process from a later one with its number: the boot, and the clock tick it started at; "" when it is gone."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[19]}"
+    except OSError:
+        return ""

@@ -1,0 +1,108 @@
+"""`Lake`: the root object a user holds. A root URL that holds datasets, runs and models."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from dataplane.canonical import canonical_json
+from dataplane.catalog import Catalog, check_name
+from dataplane.dataset import Dataset
+from dataplane.errors import AlreadyExists, CorruptObject, FormatTooNew, InvalidArgument, NotALake, NotFound, StoreError
+from dataplane.log import Log
+from dataplane.objects import Objects
+from dataplane.store import Store, open_store
+
+__all__ = ["Lake"]
+
+_FORMAT: Final = 1
+_MARKER: Final = "lake.json"
+
+LogKind = Literal["runs", "models"]
+
+
+class Lake:
+    """An existing lake. `Lake(url)` opens it, `Lake.init(url)` makes it where there is none. Thread-safe, and may be pickled."""
+
+    def __init__(self, url: str | Store, *, options: Mapping[str, str] | None = None) -> None:
+        self.store: Store = open_store(url, options) if isinstance(url, str) else url
+        self.id = _lake_id(self.store)
+        self.catalog = Catalog(self.store)
+        self.objects = Objects(self.store)
+
+    @classmethod
+    def init(cls, url: str | Store, *, options: Mapping[str, str] | None = None) -> Lake:
+        """Make a lake at `url`, or open the one there. Raises `NotALake` where the store has no working put-if-absent: that is
+        found out by really trying a second create, since some servers ignore the condition."""
+        store = open_store(url, options) if isinstance(url, str) else url
+        try:
+            return cls(store)
+        except NotALake:
+            pass
+        _try_create_twice(store)
+        marker = {"format": _FORMAT, "id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat()}
+        try:
+            store.put(_MARKER, canonical_json(marker), mode="create")
+        except AlreadyExists:  # another process made it meanwhile
+            pass
+        return cls(store)
+
+    def __repr__(self) -> str:
+        return f"Lake({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The root, without credentials."""
+        return self.store.url
+
+    def datasets(self) -> list[str]:
+        """The names of the datasets, sorted."""
+        return self.catalog.names()
+
+    def dataset(self, spec: str) -> Dataset:
+        """The version `NAME@7`, `NAME@TAG`, or the newest of `NAME`. Raises `NotFound`."""
+        return Dataset(self.store, self.catalog.version(spec))
+
+    def log(self, kind: LogKind, name: str) -> Log:
+        """The commit log of a run or of a model. It may be empty."""
+        return Log(self.store, f"{kind}/{check_name(name, kind[:-1])}/log")
+
+    def names(self, kind: LogKind) -> list[str]:
+        """The runs or models that have a commit, sorted."""
+        found = self.store.list_with_delimiter(kind)["common_prefixes"]
+        return sorted(name for name in (path.rstrip("/").rsplit("/", 1)[-1] for path in found) if self.log(kind, name).newest())
+
+
+def _lake_id(store: Store) -> str:
+    try:
+        raw = bytes(memoryview(store.get(_MARKER).buffer()))
+    except NotFound:
+        raise NotALake(f"{store.url} is not a lake; make one with: dataplane --lake {store.url} init") from None
+    try:
+        marker = json.loads(raw)
+        if marker["format"] > _FORMAT:
+            raise FormatTooNew(f"{store.url} is a lake of format {marker['format']}; this release reads up to {_FORMAT}: upgrade dataplane")
+        return str(marker["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FormatTooNew):
+            raise
+        raise CorruptObject(f"{store.url}/{_MARKER} is damaged; it should hold the lake's format and id as JSON") from error
+
+
+def _try_create_twice(store: Store) -> None:
+    probe = f"writers/.probe-{uuid.uuid4().hex}"
+    advice = "it can be a source of data; keep the lake in a folder or in a store with conditional puts"
+    try:
+        store.put(probe, b"first", mode="create")
+    except (InvalidArgument, StoreError) as error:
+        raise NotALake(f"{store.url} cannot hold a lake: {error}; {advice}") from error
+    try:
+        store.put(probe, b"second", mode="create")
+    except AlreadyExists:
+        return
+    finally:
+        store.delete(probe)
+    raise NotALake(f"{store.url} cannot hold a lake: it let a put-if-absent overwrite an object; {advice}")

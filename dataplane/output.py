@@ -1,0 +1,99 @@
+"""What commands share: the lake they work on, what they print, and how they end.
+
+With `--json` a command prints one JSON document on standard output and nothing else there; progress, notes and errors go to standard
+error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some input was bad and is listed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from dataplane.errors import DataplaneError, InvalidArgument
+from dataplane.lake import Lake
+
+__all__ = [
+    "BAD_INPUT",
+    "DEFAULT_LAKE",
+    "FAILED",
+    "INTERRUPTED",
+    "WRONG_USAGE",
+    "AsJson",
+    "LakeUrl",
+    "emit",
+    "err",
+    "exit_code",
+    "human_bytes",
+    "lake_url",
+    "open_lake",
+    "out",
+    "report_error",
+]
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+BAD_INPUT: Final = 3
+INTERRUPTED: Final = 130
+DEFAULT_LAKE: Final = "./lake"
+
+LakeUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--lake", envvar="DATAPLANE_LAKE", metavar="URL", help=f"The lake: a folder or a URL. Default {DEFAULT_LAKE}.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def lake_url(context: typer.Context, lake: str | None) -> str:
+    """The lake a command works on: its own `--lake`, else the one given before the command, else the environment's, else ./lake."""
+    before = context.find_root().params.get("lake")
+    given = context.get_parameter_source("lake")
+    if lake is not None and (given is None or given.name == "COMMANDLINE"):
+        return lake
+    return before or lake or DEFAULT_LAKE
+
+
+def open_lake(context: typer.Context, lake: str | None) -> Lake:
+    """The existing lake a command works on. Raises `NotALake`, saying how to make one."""
+    return Lake(lake_url(context, lake))
+
+
+def emit(document: Any, *, as_json: bool, human: Callable[[], None]) -> None:
+    """End a command's work: print the document, or let `human` print tables and what to do next (to `out`)."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=True) + "\n")
+        sys.stdout.flush()
+    else:
+        human()
+
+
+def report_error(error: DataplaneError, *, as_json: bool) -> int:
+    """Tell the user, on standard error and as the JSON document where one was asked for. The exit code."""
+    err.print("error:", style="bold red", end=" ")
+    err.print(str(error), markup=False)
+    if as_json:
+        sys.stdout.write(json.dumps({"error": {"kind": error.kind, "message": str(error)}}) + "\n")
+    return exit_code(error)
+
+
+def exit_code(error: DataplaneError) -> int:
+    """2 where the call was wrong, else 1."""
+    return WRONG_USAGE if isinstance(error, InvalidArgument) else FAILED
+
+
+def human_bytes(count: float) -> str:
+    """`count` with a binary unit: 64.0 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(count) < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")

@@ -1,0 +1,63 @@
+"""What the samples of a version hold: named fields, and the names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from dataplane.errors import CorruptObject, InvalidArgument
+
+__all__ = ["Field", "FieldKind", "Schema"]
+
+FieldKind = Literal["image", "class", "bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A named value of every sample that has it. In a tar shard the name is the member's extension."""
+
+    name: str
+    kind: FieldKind
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.kind not in get_args(FieldKind):
+            raise InvalidArgument(f"not a field: {self.name!r} of kind {self.kind!r}; kinds are {', '.join(get_args(FieldKind))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Fields by name, and class names whose position is the class id. Ids never change: the list only grows."""
+
+    fields: tuple[Field, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def names(self, kind: FieldKind) -> tuple[str, ...]:
+        """The names of the fields of one kind."""
+        return tuple(field.name for field in self.fields if field.kind == kind)
+
+    def merged(self, fields: Iterable[Field], classes: Iterable[str]) -> Schema:
+        """This schema with what is new: fields by name, then class names, sorted, behind those that have an id already."""
+        have = {field.name: field for field in self.fields}
+        for field in fields:
+            if have.setdefault(field.name, field) != field:
+                raise InvalidArgument(f"field {field.name!r} holds {have[field.name].kind} in this dataset, not {field.kind}")
+        new = sorted(set(classes) - set(self.classes))
+        return Schema(tuple(have[name] for name in sorted(have)), (*self.classes, *new))
+
+    def class_id(self, name: str) -> int:
+        """The id of a class."""
+        return self.classes.index(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form a schema has in a commit."""
+        return {"fields": {field.name: {"kind": field.kind} for field in self.fields}, "classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Schema:
+        """The inverse of `to_json`."""
+        try:
+            fields = tuple(Field(name, spec["kind"]) for name, spec in sorted(value["fields"].items()))
+            return cls(fields, tuple(value["classes"]))
+        except (KeyError, TypeError, AttributeError, InvalidArgument) as error:
+            raise CorruptObject(f"not a schema: {value!r}") from error

@@ -1,0 +1,193 @@
+"""Stores through obstore: `s3://`, `gs://`, `az://`, `memory://`, `http(s)://`.
+
+obstore retries 5xx, time-outs and throttling with back-off by itself and refreshes credentials. Its runtime does not survive a
+fork: a forked child is told so instead of hanging.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import obstore
+from obstore import exceptions
+
+from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, StoreError, StoreUnavailable, redact
+from dataplane.ranges import Span, clip, coalesce, resolve
+from dataplane.store.paths import check_path
+from dataplane.store.protocol import CHUNK_BYTES, MAX_CONCURRENCY
+from dataplane.store.result import BufferResult
+
+if TYPE_CHECKING:
+    from obspec import Attributes, GetOptions, GetResult, ListResult, ObjectMeta, PutMode, PutResult
+    from typing_extensions import Buffer
+
+__all__ = ["ObstoreStore"]
+
+_MAX_GAP_BYTES = 1 << 20
+_MAX_REQUEST_BYTES = 16 << 20
+_TRANSIENT = (
+    "timed out",
+    "timeout",
+    "connect",
+    "connection",
+    "error sending request",
+    "503",
+    "502",
+    "500",
+    "slow down",
+    "too many requests",
+)
+
+_memory: dict[str, Any] = {}
+_memory_lock = threading.Lock()
+
+
+class ObstoreStore:
+    """A store that obstore serves. `options` are obstore's configuration keys; unset ones come from the environment."""
+
+    def __init__(self, url: str, options: Mapping[str, str] | None = None) -> None:
+        self._url = url.rstrip("/") if not url.endswith("://") else url
+        self._options = dict(options or {})
+        self._pid = os.getpid()
+        with self._errors(""):
+            self._store = _connect(self._url, self._options)
+
+    def __repr__(self) -> str:
+        return f"ObstoreStore({self.url!r})"
+
+    def __reduce__(self) -> tuple[type[ObstoreStore], tuple[str, dict[str, str]]]:
+        if self._url.startswith("memory:"):
+            raise InvalidArgument(f"{self._url} lives in one process and cannot be sent to another; use a folder or an object store")
+        return ObstoreStore, (self._url, self._options)
+
+    @property
+    def url(self) -> str:
+        return redact(self._url)
+
+    def get(self, path: str, *, options: GetOptions | None = None) -> GetResult:
+        with self._errors(path):
+            result = self._live().get(check_path(path), options=options)
+            return BufferResult(result.bytes(), result.meta, result.range[0])
+
+    def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> Buffer:
+        return self.get_ranges(path, starts=[start], ends=None if end is None else [end], lengths=None if length is None else [length])[0]
+
+    def get_ranges(
+        self, path: str, *, starts: Sequence[int], ends: Sequence[int] | None = None, lengths: Sequence[int] | None = None
+    ) -> Sequence[Buffer]:
+        spans = resolve(starts, ends, lengths)
+        try:
+            return self._ranges(path, spans)
+        except StoreError as error:
+            if error.kind != StoreError.kind:
+                raise
+            size = self.head(path)["size"]
+            if all(span.start < size for span in spans):
+                raise
+            return self._ranges(path, clip(spans, size))  # servers refuse a range that starts at the end, with 416
+
+    def _ranges(self, path: str, spans: Sequence[Span]) -> Sequence[Buffer]:
+        requests = coalesce(spans, max_gap_bytes=_MAX_GAP_BYTES, max_request_bytes=_MAX_REQUEST_BYTES)
+        wanted = [request.span for request in requests if len(request.span)]
+        with self._errors(path):
+            got = iter(
+                self._live().get_ranges(check_path(path), starts=[s.start for s in wanted], ends=[s.end for s in wanted]) if wanted else ()
+            )
+        pieces: list[Buffer] = [b""] * len(spans)
+        for request in requests:
+            whole = memoryview(next(got)) if len(request.span) else memoryview(b"")
+            for i in request.serves:
+                pieces[i] = whole[spans[i].start - request.span.start : spans[i].end - request.span.start]
+        return pieces
+
+    def put(
+        self,
+        path: str,
+        file: IO[bytes] | Path | bytes | Buffer | Iterator[Buffer] | Iterable[Buffer],
+        *,
+        attributes: Attributes | None = None,
+        tags: dict[str, str] | None = None,
+        mode: PutMode | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = CHUNK_BYTES,
+        max_concurrency: int = MAX_CONCURRENCY,
+    ) -> PutResult:
+        with self._errors(path):
+            return self._live().put(  # type: ignore[no-any-return]
+                check_path(path),
+                file,
+                attributes=attributes,
+                tags=tags,
+                mode=mode,
+                use_multipart=use_multipart,
+                chunk_size=chunk_size,
+                max_concurrency=max_concurrency,
+            )
+
+    def head(self, path: str) -> ObjectMeta:
+        with self._errors(path):
+            return self._live().head(check_path(path))  # type: ignore[no-any-return]
+
+    def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
+        with self._errors(prefix or ""):
+            yield from self._live().list(prefix, offset=offset)
+
+    def list_with_delimiter(self, prefix: str | None = None) -> ListResult[Sequence[ObjectMeta]]:
+        with self._errors(prefix or ""):
+            return self._live().list_with_delimiter(prefix)  # type: ignore[no-any-return]
+
+    def delete(self, paths: str | Sequence[str]) -> None:
+        wanted = [paths] if isinstance(paths, str) else list(paths)
+        for path in wanted:
+            check_path(path)
+        with self._errors(wanted[0] if wanted else ""):
+            try:
+                self._live().delete(wanted)
+            except FileNotFoundError:
+                return
+
+    def _live(self) -> Any:
+        if os.getpid() != self._pid:
+            raise StoreError(f"{self.url} was opened before a fork; start worker processes with the 'spawn' method")
+        return self._store
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """Turns obstore's errors into this project's."""
+        where = f"{self.url}/{path}" if path else self.url
+        try:
+            yield
+        except exceptions.AlreadyExistsError as error:
+            raise AlreadyExists(f"{where} exists already") from error
+        except FileNotFoundError as error:
+            raise NotFound(f"{where}: no such object") from error
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            raise PermissionDenied(f"{where}: access denied; check the credentials and the bucket's policy ({_short(error)})") from error
+        except exceptions.BaseError as error:
+            text = _short(error)
+            kind = StoreUnavailable if any(word in text.lower() for word in _TRANSIENT) else StoreError
+            raise kind(f"{where}: {text}") from error
+
+
+def _short(error: BaseException) -> str:
+    return redact(str(error).split("\n\nDebug source")[0].strip())
+
+
+def _connect(url: str, options: dict[str, str]) -> Any:
+    if url.startswith("memory:"):
+        with _memory_lock:
+            return _memory.setdefault(url, obstore.store.MemoryStore())
+    config: Any = dict(options)
+    client: Any = {}
+    if url.startswith(("s3://", "s3a://")):
+        endpoint = config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+        if endpoint and endpoint.startswith("http://"):
+            client["allow_http"] = True
+        if "region" not in config and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+            config["region"] = "us-east-1"
+    return obstore.store.from_url(url, config=config or None, client_options=client or None)

@@ -1,0 +1,178 @@
+"""What a store is: the obspec verbs, and the capabilities a store may add to them.
+
+Base verbs take a path relative to the store's root ("objects/ab/…"); capabilities take an `ObjectRef`. A caller asks for a
+capability with `isinstance(store, Offer)` and does without it where it is missing.
+
+Every verb is thread-safe. A store may be pickled and used in a spawned process; no handle crosses a fork.
+Errors are those of `dataplane.errors`: `NotFound`, `AlreadyExists`, `PermissionDenied`, `StorageFull`, `StoreUnavailable`,
+`StoreError`. No other library's error leaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from dataplane.refs import ObjectRef
+
+if TYPE_CHECKING:
+    from obspec import Attributes, GetOptions, GetResult, ListResult, ObjectMeta, PutMode, PutResult
+    from typing_extensions import Buffer
+
+__all__ = ["LocalPath", "Offer", "ReadInto", "Reject", "Store", "WrapperStore"]
+
+
+CHUNK_BYTES = 8 << 20
+MAX_CONCURRENCY = 8
+
+
+class Store(Protocol):
+    """The obspec protocols Get, GetRange, GetRanges, Put, Head, List and Delete, and the URL to name the store by."""
+
+    @property
+    def url(self) -> str:
+        """The store's root, without credentials: for messages and reports."""
+        ...
+
+    def get(self, path: str, *, options: GetOptions | None = None) -> GetResult:
+        """The whole object (or the range in `options`). Iterate for chunks, `.buffer()` for all of it."""
+        ...
+
+    def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> Buffer:
+        """Bytes [start, end), or `length` bytes from `start`; fewer, down to none, where the object ends before."""
+        ...
+
+    def get_ranges(
+        self, path: str, *, starts: Sequence[int], ends: Sequence[int] | None = None, lengths: Sequence[int] | None = None
+    ) -> Sequence[Buffer]:
+        """Several ranges of one object, in the order asked for; neighbours are coalesced into one request."""
+        ...
+
+    def put(
+        self,
+        path: str,
+        file: IO[bytes] | Path | bytes | Buffer | Iterator[Buffer] | Iterable[Buffer],
+        *,
+        attributes: Attributes | None = None,
+        tags: dict[str, str] | None = None,
+        mode: PutMode | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = CHUNK_BYTES,
+        max_concurrency: int = MAX_CONCURRENCY,
+    ) -> PutResult:
+        """Store the bytes atomically and durably. `mode="create"` raises `AlreadyExists` where the path is taken."""
+        ...
+
+    def head(self, path: str) -> ObjectMeta:
+        """Size, modification time and etag of an object."""
+        ...
+
+    def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
+        """Objects below `prefix` (whole path segments), in chunks, in no promised order; only paths after `offset`."""
+        ...
+
+    def list_with_delimiter(self, prefix: str | None = None) -> ListResult[Sequence[ObjectMeta]]:
+        """What lies right below `prefix`: objects, and `common_prefixes` (folders, without a closing slash)."""
+        ...
+
+    def delete(self, paths: str | Sequence[str]) -> None:
+        """Remove objects. A missing one is no error."""
+        ...
+
+
+@runtime_checkable
+class Offer(Protocol):
+    """A store that may keep a file it is offered, instead of fetching the same bytes later."""
+
+    def offer(self, ref: ObjectRef, path: Path) -> None:
+        """Take (link or copy) the complete, verified file at `path` as the bytes of `ref`. May decline silently; never raises
+        for lack of space. The caller keeps owning `path`."""
+        ...
+
+
+@runtime_checkable
+class LocalPath(Protocol):
+    """A store that holds objects as files."""
+
+    def local_path(self, ref: ObjectRef) -> Path | None:
+        """The file that holds all verified bytes of `ref`, or None. It stays valid until the object is evicted or removed."""
+        ...
+
+
+@runtime_checkable
+class ReadInto(Protocol):
+    """A store that reads straight into the caller's memory."""
+
+    def read_into(self, ref: ObjectRef, *, start: int, buffer: Any) -> None:
+        """Fill the writable, contiguous `buffer` with the bytes of `ref` from `start`. Releases the GIL while reading. Raises
+        `CorruptObject` where the object ends before the buffer is full."""
+        ...
+
+
+@runtime_checkable
+class Reject(Protocol):
+    """A store that holds copies, and fetches one anew when its bytes turn out wrong."""
+
+    def reject(self, ref: ObjectRef) -> None:
+        """Bytes of `ref` failed a checksum: drop the copy and count it. The next read does not use that copy; it fetches the bytes
+        anew from the colder store. Harmless where there is no copy. The caller reads again at most a few times: where the colder
+        store's own bytes are wrong, rejecting does not help."""
+        ...
+
+
+class WrapperStore:
+    """A store that behaves as another one: the base for behaviour added by wrapping. Override what differs."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    @property
+    def url(self) -> str:
+        return self.inner.url
+
+    def get(self, path: str, *, options: GetOptions | None = None) -> GetResult:
+        return self.inner.get(path, options=options)
+
+    def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> Buffer:
+        return self.inner.get_range(path, start=start, end=end, length=length)
+
+    def get_ranges(
+        self, path: str, *, starts: Sequence[int], ends: Sequence[int] | None = None, lengths: Sequence[int] | None = None
+    ) -> Sequence[Buffer]:
+        return self.inner.get_ranges(path, starts=starts, ends=ends, lengths=lengths)
+
+    def put(
+        self,
+        path: str,
+        file: IO[bytes] | Path | bytes | Buffer | Iterator[Buffer] | Iterable[Buffer],
+        *,
+        attributes: Attributes | None = None,
+        tags: dict[str, str] | None = None,
+        mode: PutMode | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = CHUNK_BYTES,
+        max_concurrency: int = MAX_CONCURRENCY,
+    ) -> PutResult:
+        return self.inner.put(
+            path,
+            file,
+            attributes=attributes,
+            tags=tags,
+            mode=mode,
+            use_multipart=use_multipart,
+            chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+        )
+
+    def head(self, path: str) -> ObjectMeta:
+        return self.inner.head(path)
+
+    def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
+        return self.inner.list(prefix, offset=offset)
+
+    def list_with_delimiter(self, prefix: str | None = None) -> ListResult[Sequence[ObjectMeta]]:
+        return self.inner.list_with_delimiter(prefix)
+
+    def delete(self, paths: str | Sequence[str]) -> None:
+        self.inner.delete(paths)
