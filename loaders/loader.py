@@ -1,0 +1,336 @@
+"""`Loader`: batches of a split in the order of its epoch, resumable at any sample by any number of ranks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dataplane.dataset import Split
+from dataplane.errors import DataplaneError, InvalidArgument, MissingExtra, StateMismatch
+from dataplane.order import Order, default_lanes, default_window
+from loaders.batch import Batch
+from loaders.buffers import BufferPool
+from loaders.fields import Draw, Filler, compile_transform
+from loaders.pipeline import Pipeline, Work
+from loaders.schedule import Schedule, Step, Tail
+from loaders.source import Reader, SampleSource, Spot
+from loaders.state import State
+from loaders.stats import Spent, Stats
+from loaders.transforms import FieldTransform, ImageTransform
+from tiering import Hot
+
+__all__ = ["Loader"]
+
+_JOBS_A_THREAD: Final = 4  # of one batch: small enough to balance, large enough for Python's share to be small
+_logger = logging.getLogger("loaders")
+
+
+class Loader:
+    """Iterates over one epoch of `split` a time, starting where the state stands.
+
+    Arguments:
+        split: what to load, `lake.dataset("photos@7")["train"]`.
+        batch_size: samples a rank gets in one batch.
+        transform: for each field to load, what to do with it. Names are those of the schema; "jpg;png" takes whichever a sample has.
+        seed: of the order and of every random parameter.
+        shuffle: False delivers samples in the order they are stored in, for evaluation.
+        tail: what happens to samples left over at the end of an epoch: "drop", a "short" batch, or one that is "pad"ded.
+        hot: a hot tier to read through.
+        rank, world: which share of every global batch is ours; by default torch.distributed's, where it runs, else 0 of 1.
+        threads: that read and decode; by default one a usable core. 0 works on the caller's thread, for debuggers.
+        prefetch: batches prepared ahead.
+        lanes, window: of the order; see docs/order.md.
+        output: "numpy" arrays or "torch" tensors that share their memory.
+
+    Which samples come, in which order, and their random parameters depend on (version, seed, epoch, lanes, window) alone: not on
+    the world size, the batch size or the threads. Not thread-safe: one consumer. Everything that cannot work is an `InvalidArgument` here,
+    at construction; errors while loading name the sample, the shard and the version.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        transform: Mapping[str, FieldTransform | ImageTransform],
+        seed: int = 0,
+        shuffle: bool = True,
+        tail: Tail = "drop",
+        hot: Hot | None = None,
+        rank: int | None = None,
+        world: int | None = None,
+        threads: int | None = None,
+        prefetch: int = 2,
+        lanes: int | None = None,
+        window: int | None = None,
+        output: Literal["numpy", "torch"] = "numpy",
+    ) -> None:
+        rank, world = _rank_and_world(rank, world)
+        self._hot = None if hot is None else hot.wrap(split.dataset.store)
+        self.split = split if self._hot is None else split.dataset.through(self._hot)[split.name]
+        self._schedule = Schedule(len(split), batch_size, rank, world, tail)
+        self._threads = _positive("threads", len(os.sched_getaffinity(0)) if threads is None else threads, least=0)
+        self._prefetch = _positive("prefetch", prefetch, least=1)
+        self._fillers = compile_transform(transform)
+        self._source = SampleSource(self.split, tuple(transform))
+        self._to_output = _output(output)
+        self._asked = (lanes, window)
+        lanes, window = self._order_arguments(lanes, window, hot)
+        version = split.dataset.version
+        self._state = State(version.name, version.number, version.id, split.name, len(split), seed, 0, 0, lanes, window, shuffle)
+        self._order(self._state)  # raises for what is out of range
+        self._check_feasible()
+        self._pool = BufferPool(keep=self._prefetch + 2)
+        self._local = threading.local()
+        self._stats = Stats()
+        self._turn = 0  # which iterator is the current one
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch, the same for every rank."""
+        return self._schedule.count()
+
+    def __repr__(self) -> str:
+        return f"Loader({self.split}, batch_size={self._schedule.batch_size}, epoch={self.epoch}, position={self.position})"
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch is of."""
+        return self._state.epoch
+
+    @property
+    def position(self) -> int:
+        """How many samples of this epoch all ranks together have delivered."""
+        return self._state.position
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch. An older iterator of this loader ends; after `break`, a new one continues."""
+        self._turn += 1
+        return self._iterate(self._turn)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was delivered: a few integers and names, equal on every rank, plain JSON."""
+        return self._state.to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue behind what `state` says was delivered, here with any world size, batch size and threads.
+
+        Seed, lanes and window are the state's. Raises `StateMismatch` for a state of another version, split or order.
+        """
+        loaded = State.from_dict(state)
+        for what in ("dataset", "version", "commit", "split", "samples", "shuffle"):
+            got, have = getattr(loaded, what), getattr(self._state, what)
+            if got != have:
+                raise StateMismatch(f"the state is of {what} {got!r}, this loader of {have!r}; open what the state names")
+        for what, asked in zip(("lanes", "window"), self._asked, strict=True):
+            if asked is not None and asked != getattr(loaded, what):
+                raise StateMismatch(f"the state has {what}={getattr(loaded, what)}, this loader {asked}; leave the argument out to resume")
+        if not 0 <= loaded.position <= loaded.samples:
+            raise StateMismatch(f"the state stands at position {loaded.position} of {loaded.samples} samples")
+        self._order(loaded)
+        self._state = loaded
+        self._turn += 1
+
+    def restart(self, *, epoch: int = 0) -> None:
+        """Begin `epoch` from its first sample."""
+        self._state = replace(self._state, epoch=epoch, position=0)
+        self._turn += 1
+
+    def stats(self) -> dict[str, Any]:
+        """Totals since this loader was made: samples, bytes, seconds by stage and, with a hot tier, its counters."""
+        return {**self._stats.to_dict(), "hot": None if self._hot is None else self._hot.stats().to_json()}
+
+    def close(self) -> None:
+        """End the current iterator and let go of the hot tier. The loader can be used again only with hot=None."""
+        self._turn += 1
+        if self._hot is not None:
+            self._hot.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ iteration
+
+    def _iterate(self, turn: int) -> Iterator[Batch]:
+        if not self._schedule.count(self._state.position):  # a state saved with another batch size can leave less than a batch
+            self._state = replace(self._state, epoch=self._state.epoch + 1, position=0)
+        state = self._state
+        with closing(Pipeline(self._works(state), threads=self._threads, depth=self._prefetch)) as pipeline:
+            away = 0.0
+            while turn == self._turn:
+                asked = time.perf_counter()
+                filling = next(pipeline, None)
+                got = time.perf_counter()
+                if filling is None:
+                    return
+                self._stats.delivered(wait_seconds=got - asked, consumer_seconds=away)
+                self._state = self._after(state, filling.step)
+                batch = filling.batch(state.epoch, self._to_output)
+                del filling  # only the consumer holds the batch now
+                yield batch
+                del batch
+                away = time.perf_counter() - got
+
+    def _after(self, state: State, step: Step) -> State:
+        """The state once `step` is delivered."""
+        if self._schedule.count(step.stop):
+            return replace(state, position=step.stop)
+        return replace(state, epoch=state.epoch + 1, position=0)
+
+    def _works(self, state: State) -> Iterator[Work[_Filling]]:
+        walker = self._order(state).walker()
+        for step in self._schedule.steps(state.position):
+            spots = self._source.locate(*walker.at(step.positions))
+            n = len(spots)
+            arrays = {name: self._pool.take((n, *filler.shape), filler.dtype) for name, filler in self._fillers.items()}
+            filling = _Filling(step, spots, arrays)
+            size = max(1, n // (max(1, self._threads) * _JOBS_A_THREAD))
+            jobs = [partial(self._fill, filling, state, start, min(n, start + size)) for start in range(0, n, size)]
+            yield Work(jobs, filling)
+
+    def _fill(self, filling: _Filling, state: State, start: int, stop: int) -> None:
+        """Read and decode samples [start, stop) of a batch into their places. Runs on a worker thread."""
+        tools = self._tools()
+        spent = Spent()
+        clock = time.perf_counter()
+        for i, fields in enumerate(tools.reader.read(filling.spots[start:stop]), start):
+            read = time.perf_counter()
+            spot = filling.spots[i]
+            try:
+                if isinstance(fields, DataplaneError):
+                    raise fields
+                draw = Draw(state.seed, 0, state.epoch, int(filling.step.positions[i]))
+                for name, filler in self._fillers.items():
+                    filler.fill(fields[name], draw, filling.arrays[name][i : i + 1], tools.workspaces[name])
+                    spent.bytes += len(fields[name].data)
+            except DataplaneError as error:
+                raise type(error)(self._blame(spot, error)) from error
+            done = time.perf_counter()
+            spent.samples += 1
+            spent.read_seconds += read - clock
+            spent.decode_seconds += done - read
+            clock = done
+        self._stats.add(spent)
+
+    def _tools(self) -> _Tools:
+        tools: _Tools | None = getattr(self._local, "tools", None)
+        if tools is None:
+            tools = _Tools(self._source.reader(), {name: filler.workspace() for name, filler in self._fillers.items()})
+            self._local.tools = tools
+        return tools
+
+    def _blame(self, spot: Spot, error: DataplaneError) -> str:
+        try:
+            key = repr(spot.key)
+        except DataplaneError:  # the index itself cannot be read: that is what `error` says
+            key = f"in row {spot.row}"
+        return f"{self.split}: sample {key} in shard {spot.shard.row.ref}: {error}"
+
+    # ------------------------------------------------------------------ construction
+
+    def _order(self, state: State) -> Order:
+        return Order(self.split.counts, seed=state.seed, epoch=state.epoch, lanes=state.lanes, window=state.window, shuffle=state.shuffle)
+
+    def _order_arguments(self, lanes: int | None, window: int | None, hot: Hot | None) -> tuple[int, int]:
+        world = self._schedule.world
+        window = default_window(self.split.counts) if window is None else window
+        if lanes is None:
+            lanes = default_lanes(world)
+            if hot is not None:
+                lanes = self._lanes_that_fit(lanes, window, hot.limit_bytes)
+        if lanes % world:
+            warnings.warn(
+                f"lanes={lanes} is no multiple of world={world}: ranks share shards, so each shard is read by up to {world} of them",
+                stacklevel=3,
+            )
+        return lanes, window
+
+    def _lanes_that_fit(self, lanes: int, window: int, limit_bytes: int) -> int:
+        """Fewer lanes where the shards under way at one time would not fit the hot tier. A lane has about window / count + 1 open."""
+        sizes = [shard.row.ref.size for shard in self.split.shards]
+        if not sizes or sum(sizes) <= limit_bytes:
+            return lanes
+        live_bytes = float(np.median(sizes)) * (window / max(1.0, float(np.median(self.split.counts))) + 1)
+        world = self._schedule.world
+        fitting = max(world, int(limit_bytes / live_bytes) // world * world)
+        if fitting < lanes:
+            _logger.warning("the hot tier's limit holds the shards of %d lanes, not of %d: shuffling with %d", fitting, lanes, fitting)
+        return min(lanes, fitting)
+
+    def _check_feasible(self) -> None:
+        if not len(self.split):
+            raise InvalidArgument(f"{self.split} is empty: there is nothing to load")
+        if not len(self):
+            need = self._schedule.global_batch
+            raise InvalidArgument(
+                f"{self.split} has {len(self.split)} samples, fewer than one global batch of {need}; use tail='short' or a smaller batch_size"
+            )
+
+
+class _Filling:
+    """A batch that is being filled: its step, its samples, and the arrays they go to."""
+
+    __slots__ = ("arrays", "spots", "step")
+
+    def __init__(self, step: Step, spots: list[Spot], arrays: dict[str, npt.NDArray[Any]]) -> None:
+        self.step = step
+        self.spots = spots
+        self.arrays = arrays
+
+    def batch(self, epoch: int, to_output: Any) -> Batch:
+        fields = {name: to_output(array) for name, array in self.arrays.items()}
+        return Batch(fields, epoch, self.step.positions, tuple(spot.key for spot in self.spots), self.step.valid)
+
+
+class _Tools:
+    """What one thread works with."""
+
+    __slots__ = ("reader", "workspaces")
+
+    def __init__(self, reader: Reader, workspaces: Mapping[str, Any]) -> None:
+        self.reader = reader
+        self.workspaces = workspaces
+
+
+def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:
+    if (rank is None) != (world is None):
+        raise InvalidArgument("give rank and world together, or neither")
+    if rank is not None and world is not None:
+        return rank, world
+    torch = sys.modules.get("torch")  # a job that uses torch.distributed has imported it
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        return int(torch.distributed.get_rank()), int(torch.distributed.get_world_size())
+    return 0, 1
+
+
+def _positive(what: str, value: int, *, least: int) -> int:
+    if value < least:
+        raise InvalidArgument(f"{what} is {value}; it must be at least {least}")
+    return value
+
+
+def _output(output: str) -> Any:
+    if output == "numpy":
+        return lambda array: array
+    if output != "torch":
+        raise InvalidArgument(f"output is {output!r}; it must be 'numpy' or 'torch'")
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra("output='torch' needs PyTorch; install it with: pip install 'dataplane[torch]'") from error
+    return torch.from_numpy

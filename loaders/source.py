@@ -1,0 +1,168 @@
+"""The bytes of samples: located through the shard's index, read in one span a sample, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from dataplane.dataset import Shard, Split
+from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument, NotFound
+from dataplane.formats.index import ImageInfo, Placed
+from dataplane.refs import Digest
+from dataplane.store import ReadInto, Reject, Store
+
+__all__ = ["FieldBytes", "Reader", "SampleSource", "Spot"]
+
+T = TypeVar("T")
+
+_READ_AHEAD: Final = 1 << 16  # bytes: a scratch grows by at least this
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A sample located in its shard."""
+
+    shard: Shard
+    row: int
+
+    @property
+    def key(self) -> str:
+        """The sample's key."""
+        return self.shard.index.key(self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldBytes:
+    """One field of one sample: a view of the reader's scratch, valid until its next read; and what the index says of an image."""
+
+    data: npt.NDArray[np.uint8]
+    image: ImageInfo | None
+
+
+class SampleSource:
+    """Reads samples of a split. `fields` are names as in the index, or alternatives joined by ";" of which a sample has one.
+
+    Thread-safe: each thread brings a `Reader` of its own (`reader()`).
+    """
+
+    def __init__(self, split: Split, fields: Sequence[str]) -> None:
+        self.split = split
+        self.fields = {field: tuple(field.split(";")) for field in fields}
+        known = {field.name for field in split.dataset.schema.fields}
+        for field, alternatives in self.fields.items():
+            unknown = [name for name in alternatives if name not in known]
+            if len(unknown) == len(alternatives):
+                raise InvalidArgument(f"{split} has no field {field!r}; its fields are {', '.join(sorted(known))}")
+
+    def locate(self, shards: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> list[Spot]:
+        """Samples from what the order says: `items[n]` of the split's shard `shards[n]`."""
+        spots = []
+        for number, item in zip(shards.tolist(), items.tolist(), strict=True):
+            shard = self.split.shards[number]
+            spots.append(Spot(shard, item if shard.row.rows is None else int(shard.row.rows[item])))
+        return spots
+
+    def reader(self) -> Reader:
+        """What one thread reads with."""
+        return Reader(self)
+
+
+class Reader:
+    """Reads samples into a scratch of its own. Not thread-safe."""
+
+    def __init__(self, source: SampleSource) -> None:
+        self._source = source
+        self._store: Store = source.split.dataset.store
+        self._scratch: npt.NDArray[np.uint8] = np.empty(_READ_AHEAD, np.uint8)
+
+    def read(self, spots: Sequence[Spot]) -> Iterator[Mapping[str, FieldBytes] | DataplaneError]:
+        """The wanted fields of each sample, checked against their CRCs, or why there are none. Views last until the next sample.
+
+        A store that reads into memory is asked sample by sample; any other for all samples of a shard at once. Bytes that fail their
+        checksum are dropped from the hot tier, if there is one, and read once more; then it is a `CorruptObject`.
+        """
+        wanted = [_attempt(self._wanted, spot) for spot in spots]
+        remote = {} if isinstance(self._store, ReadInto) else self._fetch([w for w in wanted if isinstance(w, _Wanted)])
+        for want in wanted:
+            yield want if isinstance(want, DataplaneError) else _attempt(self._checked, want, remote.get(id(want)))
+
+    def _wanted(self, spot: Spot) -> _Wanted:
+        ref = spot.shard.row.ref
+        if not isinstance(ref, Digest):
+            raise InvalidArgument(f"{ref}: only shards of the lake can be read")
+        have = spot.shard.index.placed(spot.row)
+        placed = {}
+        for field, alternatives in self._source.fields.items():
+            found = next((have[name] for name in alternatives if name in have), None)
+            if found is None:
+                raise NotFound(f"it has no field {field!r}; it has {', '.join(have)}")
+            placed[field] = found
+        return _Wanted(ref, placed, min(p.offset for p in placed.values()), max(p.offset + p.size for p in placed.values()))
+
+    def _fetch(self, wanted: Sequence[_Wanted]) -> dict[int, Any]:
+        """The spans of several samples, by `id`: one call a shard."""
+        by_shard: dict[Digest, list[_Wanted]] = {}
+        for want in wanted:
+            by_shard.setdefault(want.ref, []).append(want)
+        found: dict[int, Any] = {}
+        for ref, wants in by_shard.items():
+            pieces = self._store.get_ranges(ref.path, starts=[w.start for w in wants], ends=[w.end for w in wants])
+            found.update({id(want): piece for want, piece in zip(wants, pieces, strict=True)})
+        return found
+
+    def _checked(self, want: _Wanted, fetched: Any) -> Mapping[str, FieldBytes]:
+        fields = _cut(want, self._load(want) if fetched is None else np.frombuffer(memoryview(fetched), np.uint8))
+        if _damaged(want, fields) is None:
+            return fields
+        if isinstance(self._store, Reject):
+            self._store.reject(want.ref)
+        fields = _cut(want, self._load(want))
+        bad = _damaged(want, fields)
+        if bad is not None:
+            raise CorruptObject(f"field {bad!r} fails its checksum in {self._store.url}/{want.ref.path}")
+        return fields
+
+    def _load(self, want: _Wanted) -> npt.NDArray[np.uint8]:
+        """The span of one sample, in the scratch where the store can."""
+        size = want.end - want.start
+        if not isinstance(self._store, ReadInto):
+            return np.frombuffer(memoryview(self._store.get_range(want.ref.path, start=want.start, length=size)), np.uint8)
+        if size > len(self._scratch):
+            self._scratch = np.empty(size + _READ_AHEAD, np.uint8)
+        self._store.read_into(want.ref, start=want.start, buffer=self._scratch[:size])
+        return self._scratch[:size]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """Bytes [start, end) of a shard hold all wanted fields of a sample."""
+
+    ref: Digest
+    placed: Mapping[str, Placed]
+    start: int
+    end: int
+
+
+def _attempt(call: Callable[..., T], *arguments: Any) -> T | DataplaneError:
+    """The result, or the error as a value: one bad sample must not take its neighbours' turn."""
+    try:
+        return call(*arguments)
+    except DataplaneError as error:
+        return error
+
+
+def _cut(want: _Wanted, span: npt.NDArray[np.uint8]) -> dict[str, FieldBytes]:
+    return {f: FieldBytes(span[p.offset - want.start : p.offset - want.start + p.size], p.image) for f, p in want.placed.items()}
+
+
+def _damaged(want: _Wanted, fields: Mapping[str, FieldBytes]) -> str | None:
+    """The first field whose bytes are not what the index says."""
+    for name, placed in want.placed.items():
+        if google_crc32c.value(fields[name].data) != placed.crc32c:
+            return name
+    return None
