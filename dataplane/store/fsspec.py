@@ -5,6 +5,7 @@ Such a store can always be a source. It can be a lake where its file system has 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["FsspecStore"]
+
+_PASSING = {errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT}  # s3fs has the first two for 5xx and throttling
 
 
 class FsspecStore:
@@ -137,9 +140,8 @@ class FsspecStore:
 
     def delete(self, paths: str | Sequence[str]) -> None:
         for path in [paths] if isinstance(paths, str) else paths:
-            with self._errors(path):
-                with suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                    self._fs.rm_file(self._file(path))
+            with self._errors(path), suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                self._fs.rm_file(self._file(path))
 
     def _file(self, path: str) -> str:
         return f"{self._root}/{check_path(path)}" if self._root else check_path(path)
@@ -166,8 +168,7 @@ class FsspecStore:
         except ImportError as error:
             raise MissingExtra(f"{where}: {redact(str(error))}; install the package that serves this kind of URL") from error
         except Exception as error:  # a file system may raise anything, and botocore's errors share no builtin
-            passing = any(word in type(error).__name__ for word in ("Connect", "Timeout", "Unavailable"))
-            raise (StoreUnavailable if passing else StoreError)(f"{where}: {redact(str(error)) or type(error).__name__}") from error
+            raise (StoreUnavailable if _may_pass(error) else StoreError)(f"{where}: {redact(str(error)) or type(error).__name__}") from error
 
 
 def _connect(url: str, options: dict[str, Any]) -> tuple[Any, str]:
@@ -175,6 +176,12 @@ def _connect(url: str, options: dict[str, Any]) -> tuple[Any, str]:
 
     fs, root = fsspec.core.url_to_fs(url.replace("+fsspec://", "://", 1), **options)
     return fs, root.rstrip("/")
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        return True
+    return any(word in type(error).__name__ for word in ("Connect", "Timeout", "Unavailable"))
 
 
 def _unless_gone(error: OSError) -> None:

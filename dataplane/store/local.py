@@ -68,6 +68,7 @@ class LocalStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
         self._durable: set[Path] = set()  # folders whose whole chain of names was fsynced by this process
+        self._above: Path | None = None  # the nearest folder above the root that was there before the first put
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -169,12 +170,13 @@ class LocalStore:
     ) -> PutResult:
         target = self._file(path)
         with translated(target):
+            above = self._find_above()
             os.makedirs(target.parent, exist_ok=True)
             if mode == "create":
-                self._create(target, file, chunk_size)
+                self._create(target, file, chunk_size, above)
             else:
                 self._overwrite(target, file, chunk_size)
-            self._make_durable(target.parent)
+            self._make_durable(target.parent, above)
             return {"e_tag": _etag(os.stat(target)), "version": None}
 
     def delete(self, paths: str | Sequence[str]) -> None:
@@ -183,9 +185,9 @@ class LocalStore:
             with translated(file), suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 file.unlink()
 
-    def _create(self, target: Path, source: Any, chunk_bytes: int) -> None:
+    def _create(self, target: Path, source: Any, chunk_bytes: int, above: Path) -> None:
         if target.exists():  # spares writing the bytes; the link below is what decides
-            self._make_durable(target.parent)
+            self._make_durable(target.parent, above)
             raise AlreadyExists(f"{target} exists already")
         try:
             fd = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
@@ -225,11 +227,17 @@ class LocalStore:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _make_durable(self, folder: Path) -> None:
-        """fsync the folder, and once per process the names of the folders that lead to it: another process may have made
-        them a moment ago and not have come to its own fsync."""
+    def _find_above(self) -> Path:
+        with self._lock:
+            if self._above is None:
+                self._above = next(folder for folder in self.root.parents if folder.is_dir())
+            return self._above
+
+    def _make_durable(self, folder: Path, above: Path) -> None:
+        """fsync the folder, and once per process the names of the folders that lead to it, up to `above`: another process may
+        have made them a moment ago and not have come to its own fsync."""
         fsync_directory(folder)
-        while folder != self.root.parent:
+        while folder != above:
             with self._lock:
                 known = folder in self._durable
             if known:

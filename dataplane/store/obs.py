@@ -7,6 +7,7 @@ fork: a forked child is told so instead of hanging.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,18 +31,10 @@ __all__ = ["ObstoreStore"]
 
 _MAX_GAP_BYTES = 1 << 20
 _MAX_REQUEST_BYTES = 16 << 20
-_TRANSIENT = (
-    "timed out",
-    "timeout",
-    "connect",
-    "connection",
-    "error sending request",
-    "503",
-    "502",
-    "500",
-    "slow down",
-    "too many requests",
-)
+_STATUS = re.compile(r"status code: (\d{3})")
+_PASSING_STATUS = re.compile(r"408|429|5\d\d")
+_PASSING_WORDS = re.compile(r"timed out|timeout|connect|error sending request|error decoding response body")
+_URL = re.compile(r"https?://\S+")  # names and ports in it must not decide what an error is
 
 _memory: dict[str, Any] = {}
 _memory_lock = threading.Lock()
@@ -170,8 +163,14 @@ class ObstoreStore:
             raise PermissionDenied(f"{where}: access denied; check the credentials and the bucket's policy ({_short(error)})") from error
         except exceptions.BaseError as error:
             text = _short(error)
-            kind = StoreUnavailable if any(word in text.lower() for word in _TRANSIENT) else StoreError
-            raise kind(f"{where}: {text}") from error
+            raise (StoreUnavailable if _may_pass(text) else StoreError)(f"{where}: {text}") from error
+
+
+def _may_pass(text: str) -> bool:
+    status = _STATUS.search(text)
+    if status:
+        return _PASSING_STATUS.fullmatch(status[1]) is not None
+    return _PASSING_WORDS.search(_URL.sub("", text).lower()) is not None
 
 
 def _short(error: BaseException) -> str:

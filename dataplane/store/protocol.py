@@ -115,9 +115,9 @@ class Reject(Protocol):
     """A store that holds copies, and fetches one anew when its bytes turn out wrong."""
 
     def reject(self, ref: ObjectRef) -> None:
-        """Bytes of `ref` failed a checksum: drop the copy and count it. The next read does not use that copy; it fetches the bytes
-        anew from the colder store. Harmless where there is no copy. The caller reads again at most a few times: where the colder
-        store's own bytes are wrong, rejecting does not help."""
+        """Bytes of `ref` failed a checksum: check the copy, and drop and count it if it is bad, so that the next read fetches the
+        bytes anew from the colder store. A sound copy stays (then the checksum is what is wrong), and where there is none nothing
+        happens. So reading once more after rejecting is enough."""
         ...
 
 
