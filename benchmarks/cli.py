@@ -1,0 +1,175 @@
+"""The command line of the benchmarks: `list` and `run`.
+
+With `--json` one document goes to standard output and nothing else; progress always goes to standard error. Exit codes: 0 done; 1 nothing
+could be measured; 2 wrong usage; 3 done, but a contender failed and is listed.
+"""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import harness, machine, report
+from benchmarks.datasets import NoPhotographs
+from benchmarks.tasks import TASKS, Contender, Request, Task, load_task
+
+RESULTS = harness.PROJECT / "benchmarks" / "results"
+FAILED, SOME_FAILED = 1, 3
+BUSY = 0.25
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure this project beside what users would pick instead: the same bytes, output and antialiasing, in turns, output verified.",
+)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
+
+
+@app.command("list")
+def list_tasks(as_json: AsJson = False) -> None:
+    """The tasks, and the contenders of each."""
+    tasks = [load_task(name) for name in TASKS]
+    if as_json:
+        typer.echo(json.dumps([_listed(task) for task in tasks]))
+        return
+    console = Console()
+    for task in tasks:
+        shown = Table("contender", "role", "unit", "what", title=f"{task.name}: {task.summary}")
+        for contender in task.contenders:
+            shown.add_row(contender.name, contender.role, contender.unit, contender.summary)
+        console.print(shown)
+    console.print("Next: python -m benchmarks run jpeg --data FOLDER")
+
+
+@app.command("run")
+def run_task(
+    task_name: Annotated[str, typer.Argument(metavar="TASK", help=f"What to measure: {', '.join(TASKS)}.")],
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="A folder of JPEG photographs. Without it, photographs are made.", show_default=False
+        ),
+    ] = None,
+    peers: Annotated[str, typer.Option(metavar="all|A,B", help="Who takes part: names from `list`, separated by commas.")] = "all",
+    threads: Annotated[int, typer.Option(min=1, help="Threads, or worker processes, of each contender.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; one more comes first and is dropped.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="About how long a round takes; it is made of whole epochs.")] = 5.0,
+    samples: Annotated[
+        int, typer.Option(min=256, help="Samples in an epoch: photographs are repeated under other names to make as many.")
+    ] = 4096,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a contender that does not answer has failed.")] = 300.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the document, the plot and the logs. Default: one in the cache's runs/.", show_default=False),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder that keeps inputs, environments and runs.")] = Path(".bench"),
+    save: Annotated[bool, typer.Option("--save", help="Keep the document and the plot in benchmarks/results/ too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a task's contenders in turns and report the median, lowest and highest rate of each.
+
+    About four minutes for all contenders of `jpeg` on two cores. Have nothing else running: figures of one run are comparable with each
+    other, and with those of another run only on an idle machine.
+    """
+    task = _task(task_name)
+    contenders = _contenders(task, peers)
+    started = datetime.now(UTC)
+    cache = _made(cache)
+    folder = out or cache / "runs" / f"{started:%Y%m%dT%H%M%S}-{task.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    schedule = harness.Schedule(rounds=rounds, seconds=seconds, timeout_seconds=timeout)
+    hardware = _hardware(cache)
+    try:
+        prepared = task.prepare(Request(data=data, cache=cache / "data", samples=samples, threads=threads))
+    except NoPhotographs as error:
+        raise typer.BadParameter(str(error), param_hint="--data") from error
+    outcomes = harness.run(contenders, prepared.job, schedule, logs=folder, environments=cache / "envs", tell=_tell)
+    document = report.document(
+        outcomes,
+        task=task,
+        schedule=schedule,
+        settings={"threads": threads, "batch": prepared.job["batch"]},
+        data=prepared.data,
+        hardware=hardware,
+        versions=machine.versions(),
+        started=started,
+    )
+    kept = _keep(document, folder, save=save)
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        Console().print(report.table(document))
+        Console(soft_wrap=True, highlight=False).print(f"Written: {', '.join(map(str, kept))}; logs of the contenders beside the first.")
+    raise typer.Exit(_exit_code(document))
+
+
+def _listed(task: Task) -> dict[str, Any]:
+    contenders = [{"contender": c.name, "role": c.role, "unit": c.unit, "summary": c.summary} for c in task.contenders]
+    return {"task": task.name, "summary": task.summary, "contenders": contenders}
+
+
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        raise typer.BadParameter(f"{name!r} is no task; tasks are {', '.join(TASKS)}", param_hint="TASK")
+    return load_task(name)
+
+
+def _contenders(task: Task, peers: str) -> list[Contender]:
+    known = {contender.name: contender for contender in task.contenders}
+    names = list(known) if peers == "all" else list(dict.fromkeys(name.strip() for name in peers.split(",")))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(map(repr, unknown))}: {task.name} has {', '.join(known)}, or all", param_hint="--peers")
+    return [known[name] for name in names]
+
+
+def _made(cache: Path) -> Path:
+    """The cache folder; a new one is hidden from git."""
+    if not cache.exists():
+        cache.mkdir(parents=True)
+        (cache / ".gitignore").write_text("*\n", encoding="utf-8")
+    return cache.resolve()
+
+
+def _hardware(folder: Path) -> dict[str, Any]:
+    found = machine.hardware(folder)
+    if found["busy"] > BUSY:
+        _tell(f"note: the machine is busy (load {found['busy']} for each core); do not draw conclusions from this run")
+    return found
+
+
+def _tell(line: str) -> None:
+    err.print(line, markup=False)
+
+
+def _keep(document: dict[str, Any], folder: Path, *, save: bool) -> list[Path]:
+    """Write the document and the plot into `folder`; with `save`, copy them to benchmarks/results/."""
+    result = folder / "result.json"
+    result.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written = [result]
+    try:
+        report.plot(document, folder / "plot.svg")
+        written.append(folder / "plot.svg")
+    except ImportError:
+        _tell("no plot: matplotlib is not installed (it comes with the project's `bench` extra)")
+    if save:
+        RESULTS.mkdir(exist_ok=True)
+        stem = f"{document['started'][:19].replace(':', '').replace('-', '')}-{document['task']}"
+        written += [Path(shutil.copyfile(path, RESULTS / f"{stem}{path.suffix}")) for path in list(written)]
+    return written
+
+
+def _exit_code(document: dict[str, Any]) -> int:
+    failed = [result for result in document["results"] if result["error"] is not None]
+    if not failed:
+        return 0
+    return FAILED if len(failed) == len(document["results"]) else SOME_FAILED

@@ -1,0 +1,102 @@
+"""A virtual environment for contenders whose needs clash with the project's own.
+
+Such an environment adds a few packages to what the project's interpreter has (a `.pth` file names the project's site-packages, which come
+after its own), so that torch and numpy are the same files for every contender and the project's environment stays small. It is built once
+and found again by its requirements; nothing is built when the project's interpreter already satisfies them.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+COMPLETE = "complete.json"
+INSTALL_TIMEOUT_SECONDS = 600
+
+
+class EnvironmentFailed(RuntimeError):
+    """A contender's environment could not be built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Exact requirements (`name==version`), installed without their own dependencies, which the project's environment has.
+
+    `requirements` is called when a run needs the environment, because a requirement may depend on what is installed.
+    """
+
+    name: str
+    requirements: Callable[[], tuple[str, ...]]
+
+
+def python_of(environment: Environment | None, *, under: Path) -> Path:
+    """The interpreter to run a contender with; builds its environment in `under` if it is not there yet."""
+    if environment is None:
+        return Path(sys.executable)
+    requirements = environment.requirements()
+    if all(_installed(requirement) for requirement in requirements):
+        return Path(sys.executable)
+    folder = under / environment.name
+    marker = folder / COMPLETE
+    if not marker.exists() or json.loads(marker.read_text(encoding="utf-8")) != list(requirements):
+        _build(folder, requirements)
+    return _interpreter(folder)
+
+
+def matching_torchvision(torch_version: str) -> str:
+    """The requirement that pairs torchvision with a torch release: torch 2.M came with torchvision 0.(M + 15).
+
+    >>> matching_torchvision("2.13.0+cpu")
+    'torchvision==0.28.0'
+    """
+    _, minor, patch = torch_version.partition("+")[0].split(".")[:3]
+    return f"torchvision==0.{int(minor) + 15}.{patch}"
+
+
+def _torchvision() -> tuple[str, ...]:
+    try:
+        return (matching_torchvision(importlib.metadata.version("torch")),)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise EnvironmentFailed("torch is not installed: install the project's `torch` extra") from error
+
+
+TORCHVISION = Environment("torchvision", _torchvision)
+
+
+def _installed(requirement: str) -> bool:
+    name, _, version = requirement.partition("==")
+    try:
+        return importlib.metadata.version(name).partition("+")[0] == version
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _build(folder: Path, requirements: tuple[str, ...]) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    venv.EnvBuilder(symlinks=True).create(folder)
+    own = next(folder.glob("lib/python*/site-packages"))
+    paths = sysconfig.get_paths()
+    (own / "project.pth").write_text("\n".join(dict.fromkeys((paths["purelib"], paths["platlib"]))) + "\n", encoding="utf-8")
+    install = [sys.executable, "-m", "pip", "--python", str(_interpreter(folder)), "install", "--quiet", "--no-input", "--no-deps"]
+    try:
+        done = subprocess.run([*install, *requirements], capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentFailed(f"installing {', '.join(requirements)} took more than {INSTALL_TIMEOUT_SECONDS} s") from error
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise EnvironmentFailed(f"could not install {', '.join(requirements)}: {lines[-1] if lines else 'pip gave no reason'}")
+    marker = folder / COMPLETE
+    marker.with_suffix(".new").write_text(json.dumps(list(requirements)), encoding="utf-8")
+    os.replace(marker.with_suffix(".new"), marker)
+
+
+def _interpreter(folder: Path) -> Path:
+    return folder / "bin" / "python"

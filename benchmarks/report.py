@@ -1,0 +1,110 @@
+"""What a run leaves: one JSON document, a table and a plot. All three are made from the document, so a kept one can be shown again."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.harness import Outcome, Schedule
+from benchmarks.tasks import Task
+
+FORMAT = 1
+COLOURS = {"ours": "#2f6fde", "peer": "#8a94a6", "bound": "#d9dde5"}
+
+
+def result(outcome: Outcome) -> dict[str, Any]:
+    """One contender's entry: median, lowest and highest of its measured rounds, or null and the error."""
+    measured = outcome.error is None
+    return {
+        "contender": outcome.contender.name,
+        "role": outcome.contender.role,
+        "unit": outcome.contender.unit,
+        "median": round(statistics.median(outcome.rates), 1) if measured else None,
+        "low": round(min(outcome.rates), 1) if measured else None,
+        "high": round(max(outcome.rates), 1) if measured else None,
+        "rates": [round(rate, 1) for rate in outcome.rates],
+        "samples_per_round": outcome.samples,
+        "setup": outcome.setup,
+        "versions": dict(outcome.versions),
+        "checks": dict(outcome.checks),
+        "error": outcome.error,
+    }
+
+
+def document(
+    outcomes: Sequence[Outcome],
+    *,
+    task: Task,
+    schedule: Schedule,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    hardware: Mapping[str, Any],
+    versions: Mapping[str, str],
+    started: datetime,
+) -> dict[str, Any]:
+    """The whole run as JSON values."""
+    return {
+        "format": FORMAT,
+        "task": task.name,
+        "summary": task.summary,
+        "started": started.isoformat(timespec="seconds"),
+        "hardware": dict(hardware),
+        "versions": dict(versions),
+        "rounds": schedule.rounds,
+        "settings": {**settings, "seconds": schedule.seconds},
+        "data": dict(data),
+        "results": [result(outcome) for outcome in outcomes],
+    }
+
+
+def table(run: Mapping[str, Any]) -> Table:
+    """Fastest first, the bounds and the failed last, each beside the fastest peer."""
+    settings, data = run["settings"], run["data"]
+    shown = Table(
+        title=f"{run['task']}: {run['summary']}",
+        caption=(
+            f"{run['hardware']['cpu']}, {settings['threads']} threads or workers; median of {run['rounds']} rounds;"
+            f" {data['samples']:,} samples an epoch, {data['mean_bytes'] / 1000:.0f} kB on average"
+        ),
+    )
+    shown.add_column("contender")
+    for heading in ("median", "low", "high", "× best peer"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("unit")
+    shown.add_column("remark")
+    best = max((r["median"] for r in run["results"] if r["role"] == "peer" and r["error"] is None), default=None)
+    for r in ranked(run["results"]):
+        if r["error"] is not None:
+            shown.add_row(r["contender"], "–", "–", "–", "–", r["unit"], f"[red]failed:[/red] {r['error']}")
+            continue
+        times = f"{r['median'] / best:.2f}" if best else "–"
+        remark = "a bound, not a peer" if r["role"] == "bound" else ""
+        shown.add_row(r["contender"], f"{r['median']:,.0f}", f"{r['low']:,.0f}", f"{r['high']:,.0f}", times, r["unit"], remark)
+    return shown
+
+
+def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Measured contenders by their median, then bounds, then those that failed."""
+    return sorted(results, key=lambda r: (r["error"] is not None, r["role"] == "bound", -(r["median"] or 0)))
+
+
+def plot(run: Mapping[str, Any], path: Path) -> None:
+    """A bar for each contender, its whiskers from the lowest to the highest round. The suffix of `path` says SVG or PNG."""
+    from matplotlib.figure import Figure
+
+    shown = [r for r in ranked(run["results"]) if r["error"] is None][::-1]
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    medians = [r["median"] for r in shown]
+    whiskers = [[r["median"] - r["low"] for r in shown], [r["high"] - r["median"] for r in shown]]
+    names = [f"{r['contender']} (a bound)" if r["role"] == "bound" else r["contender"] for r in shown]
+    axes.barh(names, medians, xerr=whiskers, color=[COLOURS[r["role"]] for r in shown], ecolor="#333333", capsize=3)
+    for row, r in enumerate(shown):
+        axes.annotate(f"{r['median']:,.0f}", (0, row), xytext=(6, 0), textcoords="offset points", va="center", color="#111111")
+    axes.set_xlabel(" or ".join(dict.fromkeys(r["unit"] for r in shown)))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{run['task']}, {run['settings']['threads']} threads or workers, {run['hardware']['cpu']}", fontsize=9, loc="left")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

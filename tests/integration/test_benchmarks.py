@@ -1,0 +1,280 @@
+"""The benchmarks run, and do not let a wrong output count."""
+
+import doctest
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from benchmarks import datasets, environments, harness, report
+from benchmarks.cli import app
+from benchmarks.environments import Environment, EnvironmentFailed, python_of
+from benchmarks.photographs import write_photographs
+from benchmarks.tasks import Contender, Request, jpeg
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = 256
+needs_dali = pytest.mark.skipif(importlib.util.find_spec("nvidia") is None, reason="DALI is not installed")
+
+# A contender of the JPEG task in Pillow, right or wrong in the way that FAULT says.
+CONTENDER = """
+import subprocess, sys
+from pathlib import Path
+
+FAULT = "{fault}"
+if FAULT == "silent":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    Path("{folder}", "child").write_text(str(child.pid))
+    child.wait()
+
+import numpy as np
+from PIL import Image
+from benchmarks.peers.batches import Batch, BatchContender
+from benchmarks.peers.protocol import serve
+from benchmarks.tasks import jpeg
+
+def crop(photograph, box):
+    if FAULT != "plain":
+        return jpeg.crop_with_pillow(photograph, box)
+    crop = photograph.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+    crop = crop.resize((224, 224), Image.Resampling.NEAREST)
+    return jpeg.normalise(np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if box.mirrored else crop))
+
+class PillowBatches:
+    setup, packages = "Pillow", ("pillow",)
+
+    def __init__(self, job):
+        self.job, self.rng = job, np.random.default_rng(3)
+        self.photographs = [Image.open(path).convert("RGB") for path in job.sources]
+
+    def epoch(self):
+        labels = self.rng.permutation(np.repeat(np.arange(len(self.job.repeats)), self.job.repeats))
+        if FAULT == "doubled":
+            labels[0] = labels[labels != labels[0]][0]
+        for i in range(0, len(labels), self.job.batch):
+            batch = labels[i : i + self.job.batch]
+            photographs = (self.photographs[label] for label in batch)
+            images = np.stack([crop(p, jpeg.draw_box(self.rng, *p.size)) for p in photographs])
+            yield Batch(images * 0.05 if FAULT == "unnormalised" else images, batch)
+
+    def cut(self):
+        for path in jpeg.some_sources(self.job):
+            with Image.open(path) as opened:
+                photograph = opened.convert("RGB")
+            box = jpeg.draw_box(self.rng, *photograph.size)
+            cut = crop(photograph, box)
+            yield path, box, np.roll(cut, 2, axis=2) if FAULT == "shifted" else cut
+
+    def close(self):
+        pass
+
+def open_contender(job):
+    if FAULT == "crash":
+        sys.exit("no such thing")
+    print("a library that talks")
+    parsed = jpeg.Job.from_json(job)
+    return BatchContender(PillowBatches(parsed), parsed)
+
+serve(open_contender)
+"""
+FAULTS = {
+    "right": None,
+    "unnormalised": "not the same crops, resize, colours or normalisation",
+    "plain": "detail of channel R is",
+    "shifted": "at identical boxes, pixels differ from Pillow's by",
+    "doubled": "2 of 12 photographs did not come as often",
+    "crash": "ended with code 1: no such thing",
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    write_photographs(folder, count=12, seed=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(photographs, tmp_path_factory):
+    return jpeg.prepare(Request(data=photographs, cache=tmp_path_factory.mktemp("cache"), samples=SAMPLES, threads=2))
+
+
+@needs_dali
+def test_a_run_prints_one_document(photographs, tmp_path):
+    arguments = ("--peers", "dataplane,dali,decode", "--samples", SAMPLES, "--rounds", 2, "--seconds", 0.1, "--cache", tmp_path / "cache")
+    command = (sys.executable, "-m", "benchmarks", "run", "jpeg", "--data", photographs, *arguments, "--out", tmp_path / "out", "--json")
+    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["task"] == "jpeg"
+    assert document["rounds"] == 2
+    assert document["hardware"].keys() >= {"cpu", "cores", "memory_bytes", "disk"}
+    assert document["versions"].keys() >= {"python", "kernel"}
+    assert document["data"] == {
+        "origin": photographs.name, "photographs": 12, "samples": SAMPLES, "mean_bytes": document["data"]["mean_bytes"], "excluded": [],
+    }  # fmt: skip
+    dataplane, dali, decode = document["results"]
+    for result in (dataplane, dali, decode):
+        assert result["unit"] == "images/s"
+        assert 0 < result["low"] <= result["median"] <= result["high"]
+        assert len(result["rates"]) == 2
+        assert result["error"] is None
+    assert dataplane["checks"]["pixels"]["mean_levels"] <= 1
+    assert dali["checks"]["labels"] == dataplane["checks"]["labels"] == "256 samples, each of 12 photographs as often as it should"
+    assert dali["versions"].keys() == {"nvidia-dali-cuda130"}
+    assert decode["checks"]["pixels"]["mean_levels"] <= 1
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == document
+    assert (tmp_path / "out" / "plot.svg").read_text().startswith("<?xml")
+
+
+def test_list_and_wrong_usage():
+    listed = json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)
+    assert [c["contender"] for c in listed[0]["contenders"]] == ["dataplane", "torch", "webdataset", "dali", "decode"]
+    for arguments in (["sorting"], ["jpeg", "--peers", "torch,ffcv"], ["jpeg", "--data", "/nonexistent"]):
+        assert CliRunner().invoke(app, ["run", *arguments]).exit_code == 2
+
+
+@pytest.fixture
+def contender(tmp_path, monkeypatch):
+    """Makes a contender of the given fault."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def make(fault):
+        (tmp_path / f"contender_{fault}.py").write_text(CONTENDER.format(fault=fault, folder=tmp_path))
+        return Contender(fault, f"contender_{fault}", "", "images/s", "peer")
+
+    return make
+
+
+def test_wrong_contenders_fail_and_do_not_stop_the_others(prepared, contender, tmp_path):
+    decode = jpeg.TASK.contenders[-1]
+    schedule = harness.Schedule(rounds=2, seconds=0.05, timeout_seconds=60)
+    told = []
+    entrants = [decode, *map(contender, FAULTS)]
+    outcomes = harness.run(entrants, prepared.job, schedule, logs=tmp_path, environments=tmp_path / "envs", tell=told.append)
+    assert [outcome.contender for outcome in outcomes] == entrants
+    for outcome in outcomes[2:]:
+        assert FAULTS[outcome.contender.name] in outcome.error
+        assert outcome.rates == []
+        assert report.result(outcome)["median"] is None
+    for outcome in outcomes[:2]:
+        assert outcome.error is None
+        assert len(outcome.rates) == 2
+        assert min(outcome.rates) > 0
+    turns = [line.partition(":")[0] for line in told if "round" in line or "warm-up" in line]
+    assert turns == ["decode", "right"] * 3
+    assert outcomes[1].checks["pixels"] == {"photographs": 12, "mean_levels": 0.0, "worst_levels": 0.0}
+    assert "a library that talks" in (tmp_path / "right.log").read_text()
+
+
+def test_a_contender_that_hangs_is_ended_with_all_that_it_started(prepared, contender, tmp_path):
+    schedule = harness.Schedule(rounds=1, seconds=0.05, timeout_seconds=2)
+    (outcome,) = harness.run(
+        [contender("silent")], prepared.job, schedule, logs=tmp_path, environments=tmp_path / "envs", tell=lambda line: None
+    )
+    assert "gave no answer within 2 s" in outcome.error
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 10
+    while _alive(child):
+        assert time.monotonic() < deadline, "a process of the contender outlived it"
+
+
+def _alive(pid):
+    """Whether it runs; a zombie that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_unusable_photographs_are_left_out_and_listed(photographs, tmp_path):
+    folder = tmp_path / "mixed" / "deep"
+    folder.mkdir(parents=True)
+    good = next(photographs.iterdir()).read_bytes()
+    (folder / "good.JPG").write_bytes(good)
+    (folder / "truncated.jpg").write_bytes(good[: len(good) // 2])
+    Image.new("RGB", (40, 30)).save(folder / "really.png")
+    (folder / "really.png").rename(folder / "wrong.jpg")
+    Image.new("CMYK", (40, 30)).save(folder / "cmyk.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(folder / "turned.jpg", exif=turned)
+    inputs = datasets.make_inputs(tmp_path / "mixed", cache=tmp_path / "cache", samples=16, threads=2)
+    reasons = {Path(item.source).name: item.reason for item in inputs.excluded}
+    assert set(reasons) == {"truncated.jpg", "wrong.jpg", "cmyk.jpg", "turned.jpg"}
+    assert "PNG" in reasons["wrong.jpg"]
+    assert "CMYK" in reasons["cmyk.jpg"]
+    assert inputs.repeats == (16,)
+    assert {path.read_bytes() for path in inputs.tree.rglob("*.jpg")} == {good}
+    with pytest.raises(datasets.NoPhotographs, match="got 0 files"):
+        datasets.make_inputs(tmp_path / "cache" / "none", cache=tmp_path / "cache", samples=16, threads=2)
+
+
+@needs_dali
+def test_indexes_are_what_dalis_own_tool_writes(prepared, tmp_path):
+    from wds2idx import IndexCreator
+
+    for tar, index in zip(prepared.job["tars"], prepared.job["indexes"], strict=True):
+        with IndexCreator(tar, str(tmp_path / "tool.idx"), verbose=False) as tool:
+            tool.create_index()
+        assert (tmp_path / "tool.idx").read_text() == Path(index).read_text()
+
+
+def test_a_folder_laid_out_before_is_found_again(photographs, prepared):
+    cache = Path(prepared.job["scratch"]).parent
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    again = jpeg.prepare(Request(data=photographs, cache=cache, samples=SAMPLES, threads=2))
+    assert again == prepared
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+
+
+def test_boxes_have_the_tasks_area_and_aspect():
+    rng = np.random.default_rng(0)
+    boxes = [jpeg.draw_box(rng, 500, 375) for _ in range(4000)]
+    area = np.array([box.width * box.height / (500 * 375) for box in boxes])
+    aspect = np.array([box.width / box.height for box in boxes])
+    assert area.min() > 0.078
+    assert 0.7 < aspect.min() < aspect.max() < 1.4
+    assert all(0 <= b.left <= 500 - b.width and 0 <= b.top <= 375 - b.height for b in boxes)
+    assert abs(np.mean([box.mirrored for box in boxes]) - 0.5) < 0.04
+    wide = jpeg.draw_box(rng, 1000, 10)
+    assert (wide.width, wide.height, wide.left, wide.top) == (13, 10, 493, 0)
+
+
+def test_an_environment_adds_to_the_projects_own(tmp_path, monkeypatch):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "benchpeer-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("benchpeer.py", "import numpy\nANSWER = 42\n")
+        wheel.writestr("benchpeer-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: benchpeer\nVersion: 1.0\nRequires-Dist: nothing\n")
+        wheel.writestr("benchpeer-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("benchpeer-1.0.dist-info/RECORD", "")
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}.items():
+        monkeypatch.setenv(name, value)
+    environment = Environment("peer", lambda: ("benchpeer==1.0",))
+    python = python_of(environment, under=tmp_path)
+    said = subprocess.run([python, "-c", "import benchpeer, PIL; print(benchpeer.ANSWER)"], capture_output=True, text=True)
+    assert said.stdout == "42\n", said.stderr
+    built = (tmp_path / "peer" / environments.COMPLETE).stat()
+    assert python_of(environment, under=tmp_path) == python
+    assert (tmp_path / "peer" / environments.COMPLETE).stat() == built
+    with pytest.raises(EnvironmentFailed, match=r"could not install benchpeer==2\.0"):
+        python_of(Environment("peer", lambda: ("benchpeer==2.0",)), under=tmp_path)
+    installed = Environment("own", lambda: (f"numpy=={np.__version__}",))
+    assert python_of(installed, under=tmp_path) == Path(sys.executable)
+
+
+@pytest.mark.parametrize("module", [datasets, environments])
+def test_examples(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0
