@@ -1,0 +1,33 @@
+"""`python -m train CONFIG.toml` is `dataplane train`, in a form for torchrun: `torchrun --nproc-per-node 8 -m train CONFIG.toml`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from dataplane.errors import DataplaneError
+from dataplane.output import err, exit_code, report_error
+from train.commands import train
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; only rank 0 prints, but for errors."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank:
+        logging.getLogger("dataplane").setLevel(logging.ERROR)
+    try:
+        typer.run(train)
+    except DataplaneError as error:
+        if not rank:
+            sys.exit(report_error(error, as_json="--json" in sys.argv))
+        err.print(f"rank {rank}: {error}", markup=False, style="red")
+        sys.exit(exit_code(error))
+
+
+if __name__ == "__main__":
+    main()
