@@ -12,13 +12,13 @@ from datetime import datetime
 from importlib import metadata
 from typing import Any
 
-from dataplane.errors import InvalidArgument, NotFound
+from dataplane.errors import CorruptObject, InvalidArgument, NotFound
 from dataplane.log import Entry, Log
 from dataplane.manifest import Part
 from dataplane.schema import Schema
 from dataplane.store import Store
 
-__all__ = ["Catalog", "Change", "SplitCount", "Version", "check_name", "parse_spec"]
+__all__ = ["Catalog", "Change", "SplitCount", "Version", "check_name", "folders", "parse_spec"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 
@@ -28,6 +28,12 @@ def check_name(name: str, what: str = "dataset") -> str:
     if not _NAME.match(name):
         raise InvalidArgument(f"{name!r} cannot name a {what}: letters, digits, '.', '_' and '-', starting with a letter or digit")
     return name
+
+
+def folders(store: Store, prefix: str) -> list[str]:
+    """What lies right below `prefix` and could be a name, sorted. Others put `.DS_Store` and the like beside."""
+    found = (path.rstrip("/").rsplit("/", 1)[-1] for path in store.list_with_delimiter(prefix)["common_prefixes"])
+    return sorted(name for name in found if _NAME.match(name))
 
 
 def parse_spec(spec: str) -> tuple[str, str | None]:
@@ -99,8 +105,7 @@ class Catalog:
 
     def names(self) -> list[str]:
         """All datasets that have a version, sorted."""
-        found = self.store.list_with_delimiter("datasets")["common_prefixes"]
-        return sorted(name for name in (path.rstrip("/").rsplit("/", 1)[-1] for path in found) if self.log(name).newest())
+        return [name for name in folders(self.store, "datasets") if self.log(name).newest()]
 
     def log(self, name: str) -> Log:
         """The commits of a dataset."""
@@ -108,23 +113,35 @@ class Catalog:
 
     def version(self, spec: str) -> Version:
         """The version that `NAME[@NUMBER|@TAG]` names. Raises `NotFound`, saying what there is."""
+        name, _ = parse_spec(spec)
+        return _version(name, self.log(name).read(self.number(spec)))
+
+    def number(self, spec: str) -> int:
+        """The number of the version that `spec` names, without reading its commit. Raises `NotFound`."""
         name, which = parse_spec(spec)
-        log = self.log(name)
-        newest = log.newest()
+        newest = self.log(name).newest()
         if not newest:
             have = ", ".join(self.names()) or "none yet"
             raise NotFound(f"{self.store.url} has no dataset {name!r}; it has: {have}")
-        number = newest if which is None else int(which) if which.isdigit() else self._tagged(name, which)
+        number = newest if which is None else int(which) if which.isdecimal() else self._tagged(name, which)
         if not 1 <= number <= newest:
             raise NotFound(f"{name} has no version {number}; it has 1 to {newest}")
-        return _version(name, log.read(number))
+        return number
 
     def tag(self, name: str, tag: str, number: int) -> None:
         """Make `NAME@TAG` mean version `number` from now on."""
-        if tag.isdigit():
+        if tag.isdecimal():
             raise InvalidArgument(f"{tag!r} cannot be a tag: it would read as a version number")
-        self.version(f"{name}@{number}")
-        self._tags(name, tag).append(lambda _: {"version": number})
+        self.number(f"{name}@{number}")
+        self.tag_log(name, tag).append(lambda _: {"version": number})
+
+    def tags(self, name: str) -> list[str]:
+        """The tags of a dataset, sorted."""
+        return [tag for tag in folders(self.store, f"datasets/{check_name(name)}/tags") if self.tag_log(name, tag).newest()]
+
+    def tag_log(self, name: str, tag: str) -> Log:
+        """The commits of a tag: the newest says which version it means."""
+        return Log(self.store, f"datasets/{check_name(name)}/tags/{check_name(tag, 'tag')}")
 
     def commit(self, name: str, make: Callable[[Version | None], Change | None]) -> Version | None:
         """Commit what `make(newest version)` returns; it is called again when another commit comes first (see `Log.append`)."""
@@ -137,13 +154,10 @@ class Catalog:
         entry = self.log(name).append(body)
         return None if entry is None else _version(name, entry)
 
-    def _tags(self, name: str, tag: str) -> Log:
-        return Log(self.store, f"datasets/{check_name(name)}/tags/{check_name(tag, 'tag')}")
-
     def _tagged(self, name: str, tag: str) -> int:
-        entry = self._tags(name, tag).last()
+        entry = self.tag_log(name, tag).last()
         if entry is None:
-            raise NotFound(f"{name} has no tag {tag!r}")
+            raise NotFound(f"{name} has no tag {tag!r}; it has: {', '.join(self.tags(name)) or 'none'}")
         return int(entry.body["version"])
 
 
@@ -162,14 +176,17 @@ def _body(change: Change, *, parent: Version | None) -> dict[str, Any]:
 
 def _version(name: str, entry: Entry) -> Version:
     body = entry.body
-    return Version(
-        name,
-        entry.number,
-        entry.id,
-        entry.created,
-        Schema.from_json(body["schema"]),
-        tuple(Part.from_json(part) for part in body["parts"]),
-        {split: SplitCount(**count) for split, count in body["splits"].items()},
-        {key: body[key] for key in ("operation", "parameters", "parents", "tool")},
-        body["bad"],
-    )
+    try:
+        return Version(
+            name,
+            entry.number,
+            entry.id,
+            entry.created,
+            Schema.from_json(body["schema"]),
+            tuple(Part.from_json(part) for part in body["parts"]),
+            {split: SplitCount(**count) for split, count in body["splits"].items()},
+            {key: body[key] for key in ("operation", "parameters", "parents", "tool")},
+            body["bad"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptObject(f"{name}@{entry.number} is no commit of a dataset ({error!r}); something else wrote to its log") from error

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dataplane.catalog import Version
-from dataplane.errors import InvalidArgument, NotFound
+from dataplane.errors import CorruptObject, NotFound
 from dataplane.formats import tar
 from dataplane.formats.index import ShardIndex, read_index
 from dataplane.manifest import Part, ShardRow, read_metadata, read_shards
@@ -161,7 +161,7 @@ class Dataset:
 
     def metadata(self, columns: Sequence[str] | None = None) -> Any:
         """The metadata of the samples that this version has, as a `pyarrow.Table` with the column `split` added."""
-        tables = [self._live_metadata(part, rows, columns) for part, rows in self.parts]
+        tables = [self.part_metadata(part, rows, columns) for part, rows in self.parts]
         if not tables:
             raise NotFound(f"{self} has no samples")
         return pa.concat_tables(tables, promote_options="default")
@@ -170,7 +170,8 @@ class Dataset:
         """The same version, read through another store: a hot tier in front of the lake's."""
         return Dataset(store, self.version)
 
-    def _live_metadata(self, part: Part, rows: tuple[ShardRow, ...], columns: Sequence[str] | None) -> Any:
+    def part_metadata(self, part: Part, rows: tuple[ShardRow, ...], columns: Sequence[str] | None) -> Any:
+        """What `metadata` gives, of the samples of one of `parts`."""
         wanted = None if columns is None else sorted({*columns, "shard", "row"} - {"split"})
         table = read_metadata(self._objects.get(part.metadata), where=f"{self.store.url}/{part.metadata.path}", columns=wanted)
         shard, row = (table.column(name).to_numpy() for name in ("shard", "row"))
@@ -200,7 +201,7 @@ class _Indexes:
                 return found
         index = read_index(self._objects.get(row.index), where=f"{self._objects.store.url}/{row.index.path}")
         if len(index) != row.samples:
-            raise InvalidArgument(f"{index.where} indexes {len(index)} samples; its shard has {row.samples}")
+            raise CorruptObject(f"{index.where} indexes {len(index)} samples; its shard has {row.samples}; check with: dataplane verify")
         with self._lock:
             self._kept[row.index.hex] = index
             while len(self._kept) > _INDEXES:

@@ -5,6 +5,7 @@ DataplaneError                      kind
 ├── StateMismatch    (ValueError)   "state-mismatch"      a loader state or checkpoint of something else
 ├── FormatTooNew     (ValueError)   "format-too-new"      written by a newer release: upgrade
 ├── BadSample        (ValueError)   "bad-sample"          one sample's bytes cannot be used
+│   └── BadSources                  "bad-sources"         too many of a source's files are bad to commit anything
 ├── NotFound         (KeyError)     "not-found"           no such lake, dataset, version, split, sample, object
 ├── AlreadyExists    (FileExistsError) "already-exists"   put-if-absent met an object
 ├── CommitConflict   (RuntimeError) "commit-conflict"     another commit came first and cannot be rebased on
@@ -23,11 +24,13 @@ allowed and what to do. No message carries a credential, a token or a signed URL
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 __all__ = [
     "AlreadyExists",
     "BadSample",
+    "BadSources",
     "CommitConflict",
     "CorruptObject",
     "DataplaneError",
@@ -80,6 +83,16 @@ class BadSample(DataplaneError, ValueError):
     """The bytes of one sample cannot be used: truncated, not an image, too large …"""
 
     kind = "bad-sample"
+
+
+class BadSources(BadSample):
+    """Nothing was committed: no file of a source can be a sample, or some cannot and that was not allowed. `bad` lists them."""
+
+    kind = "bad-sources"
+
+    def __init__(self, message: str, bad: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.bad = tuple(bad)
 
 
 class NotFound(DataplaneError, KeyError):

@@ -11,8 +11,9 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +21,17 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from dataplane.errors import NotFound
-from dataplane.log import Log
+from dataplane.errors import NotFound, StoreError
+from dataplane.log import Entry, Log
 from dataplane.manifest import ShardRow
 from dataplane.store import Store
 
-__all__ = ["Finished", "Journal", "Leftover", "leftovers"]
+__all__ = ["Finished", "Journal", "Leftover", "leftovers", "remove"]
 
 BEAT_SECONDS: Final = 30.0
 DEAD_AFTER: Final = timedelta(minutes=10)
+
+_open: Final[set[str]] = set()  # journals that this process is writing: on a full disk one ends without being able to say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,31 @@ class Finished:
 
 
 class Journal:
-    """The journal of this process's write to `dataset`. Use it in a `with` block: leaving it stops the heartbeat.
+    """The journal of this process's write to `dataset`. Use it in a `with` block: leaving it stops the heartbeat and says so.
 
-    `finish` removes it, once what it names is committed. Not thread-safe but for the heartbeat.
+    `about` says which work it is, so that only the same work is taken over by a later run. `finish` removes the journal, once what it
+    names is committed. Not thread-safe but for the heartbeat.
     """
 
-    def __init__(self, store: Store, dataset: str) -> None:
+    def __init__(self, store: Store, dataset: str, *, about: Mapping[str, Any] | None = None) -> None:
         self.store = store
         self.id = f"{dataset}-{uuid.uuid4().hex[:16]}"
         self._log = Log(store, f"writers/{self.id}")
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._finished = False
         self._beating = threading.Thread(target=self._beat, name="dataplane-heartbeat", daemon=True)
         self._append(
-            {"type": "begin", "dataset": dataset, "host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+            {
+                "type": "begin",
+                "dataset": dataset,
+                "about": dict(about or {}),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": _started(os.getpid()),
+            }
         )
+        _open.add(self.id)
 
     def __enter__(self) -> Journal:
         self._beating.start()
@@ -63,6 +76,10 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         self._beating.join()
+        _open.discard(self.id)
+        if not self._finished:  # the process may live on: say that nobody works on this any more
+            with suppress(StoreError):
+                self._append({"type": "end"})
 
     def add(self, finished: Finished) -> None:
         """Record a finished shard. Once this returns, its work need not be done again."""
@@ -76,6 +93,10 @@ class Journal:
     def finish(self) -> None:
         """Remove the journal: what it names is committed, or not wanted any more."""
         self._stop.set()
+        if self._beating.is_alive():  # a beat under way would leave an entry behind
+            self._beating.join()
+        self._finished = True
+        _open.discard(self.id)
         remove(self.store, self.id)
 
     def _append(self, body: Mapping[str, Any]) -> None:
@@ -84,7 +105,8 @@ class Journal:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            self._append({"type": "beat"})
+            with suppress(StoreError):  # DEAD_AFTER has room for many missed beats; on a full disk the main thread says so
+                self._append({"type": "beat"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +115,7 @@ class Leftover:
 
     id: str
     finished: tuple[Finished, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def leftovers(store: Store, dataset: str) -> list[Leftover]:
@@ -100,12 +123,20 @@ def leftovers(store: Store, dataset: str) -> list[Leftover]:
     found = []
     for prefix in store.list_with_delimiter("writers")["common_prefixes"]:
         writer = prefix.rstrip("/").rsplit("/", 1)[-1]
-        entries = list(Log(store, f"writers/{writer}"))
-        if not entries or entries[0].body.get("dataset") != dataset or _alive(entries[0].body, entries[-1].created):
+        entries = _entries(Log(store, f"writers/{writer}"))
+        if not entries or entries[0].body.get("dataset") != dataset or _alive(writer, entries):
             continue
         shards = [_read(store, entry.body) for entry in entries if entry.body["type"] == "shard"]
-        found.append(Leftover(writer, tuple(shard for shard in shards if shard)))
+        found.append(Leftover(writer, tuple(shard for shard in shards if shard), entries[0].body.get("about", {})))
     return found
+
+
+def _entries(log: Log) -> list[Entry]:
+    """The entries up to the first gap: one appears while a journal is being removed, and stays when that is killed."""
+    entries: list[Entry] = []
+    with suppress(NotFound):
+        entries.extend(log)
+    return entries
 
 
 def remove(store: Store, writer: str) -> None:
@@ -124,16 +155,21 @@ def _read(store: Store, body: Mapping[str, Any]) -> Finished | None:
     return Finished(ShardRow.from_json(body["shard"]), pa.ipc.open_file(pa.py_buffer(data)).read_all())
 
 
-def _alive(begin: Mapping[str, Any], last: datetime) -> bool:
+def _alive(writer: str, entries: Sequence[Entry]) -> bool:
+    begin, last = entries[0].body, entries[-1]
+    if last.body["type"] == "end":
+        return False
     if begin["host"] == socket.gethostname():
-        return bool(begin["started"]) and _started(begin["pid"]) == begin["started"]
-    return datetime.now(UTC) - last < DEAD_AFTER
+        running = bool(begin["started"]) and _started(begin["pid"]) == begin["started"]
+        return running and (begin["pid"] != os.getpid() or writer in _open)
+    return datetime.now(UTC) - last.created < DEAD_AFTER
 
 
 def _started(pid: int) -> str:
     """What tells a process from a later one with its number: the boot, and the clock tick it started at; "" when it is gone."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[19]}"
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return ""
+    return "" if state in "ZX" else f"{boot}/{rest[18]}"  # a zombie is gone, but nobody has asked how it ended

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from dataplane.canonical import canonical_json
-from dataplane.catalog import Catalog, check_name
+from dataplane.catalog import Catalog, check_name, folders
 from dataplane.dataset import Dataset
 from dataplane.errors import AlreadyExists, CorruptObject, FormatTooNew, InvalidArgument, NotALake, NotFound, StoreError
 from dataplane.log import Log
@@ -72,8 +72,7 @@ class Lake:
 
     def names(self, kind: LogKind) -> list[str]:
         """The runs or models that have a commit, sorted."""
-        found = self.store.list_with_delimiter(kind)["common_prefixes"]
-        return sorted(name for name in (path.rstrip("/").rsplit("/", 1)[-1] for path in found) if self.log(kind, name).newest())
+        return [name for name in folders(self.store, kind) if self.log(kind, name).newest()]
 
 
 def _lake_id(store: Store) -> str:

@@ -103,19 +103,21 @@ class Log:
     def _create(self, number: int, commit_id: str, body: Mapping[str, Any]) -> Entry | None:
         """Put entry `number`; None when the number went to somebody else."""
         raw = _encode(commit_id, body)
-        for attempt in range(_TRIES):
+        for attempt in range(_TRIES - 1):
             try:
-                self.store.put(self.path(number), raw, mode="create")
-                return self.read(number) if attempt else _decode(raw, number, where=self.path(number))
-            except AlreadyExists:
-                found = self.read(number)
-                return found if found.id == commit_id else None
+                return self._try_create(number, commit_id, raw)
             except StoreUnavailable:
                 # The put may have happened. Trying the same number with the same id settles it either way.
-                if attempt == _TRIES - 1:
-                    raise
                 time.sleep(random.uniform(0.5, 1.0) * min(4.0, 0.05 * 2**attempt))
-        raise AssertionError("unreachable")
+        return self._try_create(number, commit_id, raw)
+
+    def _try_create(self, number: int, commit_id: str, raw: bytes) -> Entry | None:
+        try:
+            self.store.put(self.path(number), raw, mode="create")
+        except AlreadyExists:
+            found = self.read(number)
+            return found if found.id == commit_id else None
+        return _decode(raw, number, where=f"{self.store.url}/{self.path(number)}")
 
     def _has(self, number: int) -> bool:
         try:
@@ -134,15 +136,14 @@ def _decode(raw: bytes, number: int, *, where: str) -> Entry:
     try:
         document = json.loads(raw)
         commit = document["commit"]
-        if commit["format"] > _FORMAT:
-            raise FormatTooNew(f"{where} has format {commit['format']}; this release reads up to {_FORMAT}: upgrade dataplane")
+        # The digest comes first, so that a damaged format number is damage. This envelope is the same in every format.
         if canonical_json(document) != raw or blake3(canonical_json(commit)).hexdigest() != document["blake3"]:
             raise ValueError("its digest does not match")
+        if commit["format"] > _FORMAT:
+            raise FormatTooNew(f"{where} has format {commit['format']}; this release reads up to {_FORMAT}: upgrade dataplane")
         return Entry(number, commit["id"], datetime.fromisoformat(commit["created"]), commit["body"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, FormatTooNew):
             raise
-        raise CorruptObject(
-            f"{where} is damaged ({error}); earlier commits are not affected: name one, as in NAME@{max(1, number - 1)}, "
-            "or put the file back from a copy of the lake"
-        ) from error
+        before = f"the commits before it are not affected: name one, as in NAME@{number - 1}, or " if number > 1 else ""
+        raise CorruptObject(f"{where} is damaged ({error}); {before}put the file back from a copy of the lake") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from dataplane.store import Offer, Store
 
 __all__ = ["Objects", "digest_bytes", "digest_file"]
 
+_logger = logging.getLogger("dataplane")
 _CHUNK_BYTES: Final = 8 << 20
 _CREATE_BYTES: Final = 256 << 20  # beyond this a conditional put would hold the object in memory
 
@@ -34,7 +36,7 @@ class Objects:
         self.store = store
 
     def put(self, data: bytes, *, suffix: str) -> Digest:
-        """Store `data` durably; equal bytes are stored once."""
+        """Store `data` durably; equal bytes are stored once, and checked again then."""
         ref = digest_bytes(data, suffix)
         self._create(ref, data)
         return ref
@@ -69,14 +71,16 @@ class Objects:
             raise CorruptObject(_mismatch(ref, size, hasher.hexdigest(), f"{self.store.url}/{ref.path}"))
 
     def _create(self, ref: Digest, source: bytes | Path) -> None:
+        """Put the object unless it is there. One that is there is read through, since somebody is about to rely on it; where it turns
+        out damaged, the bytes at hand mend it."""
         try:
             self.store.put(ref.path, source, mode="create" if ref.size <= _CREATE_BYTES else None)
         except AlreadyExists:
-            found = self.store.head(ref.path)["size"]
-            if found != ref.size:
-                raise CorruptObject(
-                    f"{self.store.url}/{ref.path} has {found} bytes instead of {ref.size}; move it away and run the command again"
-                ) from None
+            try:
+                self.verify(ref)
+            except CorruptObject as error:
+                _logger.warning("%s; it is written anew", error)
+                self.store.put(ref.path, source)
 
 
 def check(data: memoryview, ref: Digest, *, where: str) -> None:
@@ -89,5 +93,5 @@ def check(data: memoryview, ref: Digest, *, where: str) -> None:
 def _mismatch(ref: Digest, size: int, found: str, where: str) -> str:
     return (
         f"{where} is damaged: {size} bytes with BLAKE3 {found[:12]}…, expected {ref.size} bytes with {ref.hex[:12]}…; "
-        "put the object back from a copy of the lake, or ingest its source again under a new name"
+        "put it back from a copy of the lake, or ingest its source again under a new name"
     )

@@ -7,9 +7,10 @@ error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some input was ba
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -49,7 +50,19 @@ LakeUrl = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
 
-out = Console(highlight=False, soft_wrap=True)
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        _leave_quietly()
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader of our output has left, as `| head` does: nothing went wrong."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
+out = _Output(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -69,19 +82,22 @@ def open_lake(context: typer.Context, lake: str | None) -> Lake:
 
 def emit(document: Any, *, as_json: bool, human: Callable[[], None]) -> None:
     """End a command's work: print the document, or let `human` print tables and what to do next (to `out`)."""
-    if as_json:
+    if not as_json:
+        human()
+        return
+    try:
         sys.stdout.write(json.dumps(document, ensure_ascii=True) + "\n")
         sys.stdout.flush()
-    else:
-        human()
+    except BrokenPipeError:
+        _leave_quietly()
 
 
-def report_error(error: DataplaneError, *, as_json: bool) -> int:
-    """Tell the user, on standard error and as the JSON document where one was asked for. The exit code."""
+def report_error(error: DataplaneError, *, as_json: bool, more: Mapping[str, Any] | None = None) -> int:
+    """Tell the user, on standard error and as the JSON document where one was asked for, with `more` in it. The exit code."""
     err.print("error:", style="bold red", end=" ")
     err.print(str(error), markup=False)
     if as_json:
-        sys.stdout.write(json.dumps({"error": {"kind": error.kind, "message": str(error)}}) + "\n")
+        sys.stdout.write(json.dumps({"error": {"kind": error.kind, "message": str(error)}, **(more or {})}) + "\n")
     return exit_code(error)
 
 

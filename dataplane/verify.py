@@ -68,20 +68,23 @@ class _Verifier:
         self.progress = progress
         self.report = Report()
         self.seen: set[Digest] = set()
+        self.parts: set[Digest] = set()
 
     def run(self, spec: str | None) -> Report:
         catalog = self.lake.catalog
         if spec is not None:
             name, which = parse_spec(spec)
-            newest = catalog.version(name).number
-            self._log(catalog.log(name), range(1, newest + 1) if which is None else [catalog.version(spec).number])
+            number = catalog.number(spec)
+            self._log(catalog.log(name), range(1, number + 1) if which is None else [number])
             return self.report
         for log in self._logs(catalog):
             self._log(log, range(1, log.newest() + 1))
         return self.report
 
     def _logs(self, catalog: Catalog) -> Iterator[Log]:
-        yield from (catalog.log(name) for name in catalog.names())
+        for name in catalog.names():
+            yield catalog.log(name)
+            yield from (catalog.tag_log(name, tag) for tag in catalog.tags(name))
         yield from (self.lake.log("runs", name) for name in self.lake.names("runs"))
         yield from (self.lake.log("models", name) for name in self.lake.names("models"))
 
@@ -113,12 +116,15 @@ class _Verifier:
         return True
 
     def _part(self, shards: Any) -> None:
-        if self._object(shards):
+        if shards not in self.parts and self._object(shards):
+            self.parts.add(shards)
             for row in read_shards(self.lake.objects.get(shards), where=shards.path):
                 self._shard(row)
 
     def _shard(self, row: ShardRow) -> None:
-        if isinstance(row.ref, Digest) and self._object(row.ref) and row.index not in self.seen and self._object(row.index):
+        if isinstance(row.ref, Digest):
+            self._object(row.ref)
+        if row.index not in self.seen and self._object(row.index):
             index = read_index(self.lake.objects.get(row.index), where=row.index.path)
             if len(index) != row.samples:
                 self.report.problems.append(Problem(row.index.path, f"it indexes {len(index)} samples; its shard has {row.samples}"))

@@ -11,7 +11,6 @@ from dataplane.checkpoint.record import Checkpoint, Evaluation, Progress, Traine
 from dataplane.errors import CommitConflict, CorruptObject, NotFound
 from dataplane.lake import Lake
 from dataplane.log import Entry
-from dataplane.objects import digest_bytes
 from dataplane.refs import Digest
 
 __all__ = ["Checkpoints", "Restored"]
@@ -53,7 +52,7 @@ class Checkpoints:
 
     def write(self, parts: Mapping[str, bytes]) -> dict[str, Digest]:
         """Store the parts of one rank, durably. Every rank may call this at once; the names go to `commit` on one of them."""
-        return {name: self._store(data) for name, data in parts.items()}
+        return {name: self.lake.objects.put(data, suffix=_SUFFIX) for name, data in parts.items()}
 
     def commit(self, ranks: Sequence[Mapping[str, Digest]], progress: Progress) -> Checkpoint:
         """Make the written parts of all ranks the run's newest checkpoint: one call, by one rank, after all of them have written.
@@ -141,18 +140,6 @@ class Checkpoints:
         return [Evaluation.from_entry(entry) for entry in self.log if entry.body["type"] == "evaluation"]
 
     # ------------------------------------------------------------------ inside
-
-    def _store(self, data: bytes) -> Digest:
-        """Store one part. A run that resumes exactly writes the same bytes again: where an object of theirs is damaged, it is mended."""
-        ref = digest_bytes(data, _SUFFIX)
-        try:
-            self.lake.objects.verify(ref)
-        except NotFound:
-            return self.lake.objects.put(data, suffix=_SUFFIX)
-        except CorruptObject as error:
-            _log.warning("%s; it is written anew", error)
-            self.lake.store.put(ref.path, data)
-        return ref
 
     def _restored(self, checkpoint: Checkpoint, damaged: tuple[str, ...] = ()) -> Restored:
         ranks = tuple({name: self.lake.objects.get(ref) for name, ref in parts.items()} for parts in checkpoint.ranks)

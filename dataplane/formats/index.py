@@ -124,11 +124,13 @@ def read_index(data: Any, *, where: str) -> ShardIndex:
     try:
         table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
         version = int((table.schema.metadata or {})[_VERSION_KEY])
+        if version > _FORMAT:
+            raise FormatTooNew(f"{where} has format {version}; this release reads up to {_FORMAT}: upgrade dataplane")
+        return ShardIndex(table, where=where)
+    except FormatTooNew:
+        raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise CorruptObject(f"{where} is not an index of a shard: {error}") from error
-    if version > _FORMAT:
-        raise FormatTooNew(f"{where} has format {version}; this release reads up to {_FORMAT}: upgrade dataplane")
-    return ShardIndex(table, where=where)
 
 
 def _column(table: Any, name: str) -> Any:

@@ -42,7 +42,12 @@ def member_name(key: str, extension: str) -> str:
     Dots, `%`, control and non-ASCII bytes are percent-escaped, and so is a leading `__`, which webdataset skips. A name that gets
     too long is cut and ends in 16 hexadecimal digits of the key's hash.
     """
-    raw = key.encode()
+    try:
+        raw = key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{key!r} cannot be a key: it is not Unicode text; escape its odd bytes first") from error
+    if not raw:
+        raise InvalidArgument("a sample needs a key that is not empty")
     escaped = "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw)
     escaped = "/".join("%5F" + part[1:] if part.startswith("__") else part for part in escaped.split("/"))
     room = _NAME_BYTES - 1 - len(extension)
@@ -116,7 +121,10 @@ def read_many(store: Store, ref: ObjectRef, index: ShardIndex, rows: Sequence[in
     for (i, name, placed), piece in zip(wanted, pieces, strict=True):
         data = bytes(memoryview(piece))
         if len(data) != placed.size or crc32c(data) != placed.crc32c:
-            raise CorruptObject(f"{store.url}/{ref.path}: field {name!r} of sample {index.key(rows[i])!r} fails its checksum")
+            raise CorruptObject(
+                f"{store.url}/{ref.path}: field {name!r} of sample {index.key(rows[i])!r} fails its checksum; "
+                "see what else is damaged with: dataplane verify"
+            )
         samples[i][name] = data
     return samples
 

@@ -168,7 +168,8 @@ class FsspecStore:
         except ImportError as error:
             raise MissingExtra(f"{where}: {redact(str(error))}; install the package that serves this kind of URL") from error
         except Exception as error:  # a file system may raise anything, and botocore's errors share no builtin
-            raise (StoreUnavailable if _may_pass(error) else StoreError)(f"{where}: {redact(str(error)) or type(error).__name__}") from error
+            kind = StoreUnavailable if _may_pass(error) else StoreError
+            raise kind(f"{where}: {redact(str(error)) or type(error).__name__}") from error
 
 
 def _connect(url: str, options: dict[str, Any]) -> tuple[Any, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import threading
 import uuid
@@ -273,24 +272,23 @@ def _pread(fd: int, span: Span) -> bytes:
 
 
 def _write(fd: int, source: Any, chunk_bytes: int) -> None:
-    with open(fd, "wb", buffering=0, closefd=False) as out:
-        if isinstance(source, Path):
-            with open(source, "rb") as stream:
-                shutil.copyfileobj(stream, out, chunk_bytes)
-        elif hasattr(source, "read"):
-            shutil.copyfileobj(source, out, chunk_bytes)
-        else:
-            for piece in _pieces(source):
-                view = memoryview(piece).cast("B")
-                while view:
-                    view = view[out.write(view) :]
+    for piece in _pieces(source, chunk_bytes):
+        view = memoryview(piece).cast("B")
+        while view:  # a disk that is nearly full takes a part, and only then says so
+            view = view[os.write(fd, view) :]
 
 
-def _pieces(source: Any) -> Iterable[Any]:
-    try:
-        return [memoryview(source)]
-    except TypeError:
-        return source  # type: ignore[no-any-return]
+def _pieces(source: Any, chunk_bytes: int) -> Iterator[Any]:
+    if isinstance(source, Path):
+        with open(source, "rb") as stream:
+            yield from iter(lambda: stream.read(chunk_bytes), b"")
+    elif hasattr(source, "read"):
+        yield from iter(lambda: source.read(chunk_bytes), b"")
+    else:
+        try:
+            yield memoryview(source)
+        except TypeError:
+            yield from source
 
 
 def _link(source: str | Path, target: Path) -> None:

@@ -1,0 +1,68 @@
+"""The command line `dataplane`. Sub-commands come from the entry-point group `dataplane.commands` and from `dataplane.commands`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+
+from dataplane import commands
+from dataplane.errors import DataplaneError
+from dataplane.output import INTERRUPTED, LakeUrl, err, report_error
+
+__all__ = ["build", "main"]
+
+_GROUP = "dataplane.commands"
+_OWN = ("init", "ingest", "ls", "show", "log", "verify")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"dataplane {metadata.version('dataplane')}\n")
+        raise typer.Exit
+
+
+def _root(
+    lake: LakeUrl = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Raw data in at one end, trained models out at the other.
+
+    A lake (a folder or an object store) holds datasets, runs and models. Start with:
+
+        dataplane ingest ./photos photos --label-from folder --split train=0.9,test=0.1
+
+        dataplane show photos
+
+    Every command takes --json. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some input was bad and is listed.
+    """
+
+
+def build() -> typer.Typer:
+    """The whole command line, with the sub-commands of every installed package."""
+    app = typer.Typer(name="dataplane", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", add_completion=True)
+    app.callback()(_root)
+    for name in _OWN:
+        app.command(name)(getattr(commands, name))
+    for entry in sorted(metadata.entry_points(group=_GROUP), key=lambda entry: entry.name):
+        command: Any = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+    return app
+
+
+def main() -> None:
+    """Run the command line; exit with its code."""
+    as_json = "--json" in sys.argv
+    try:
+        build()()
+    except DataplaneError as error:
+        code = report_error(error, as_json=as_json)
+    except KeyboardInterrupt:
+        err.print("interrupted", style="bold yellow")
+        code = INTERRUPTED
+    sys.exit(code)

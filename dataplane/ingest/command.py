@@ -1,0 +1,171 @@
+"""The command `dataplane ingest`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Final, cast
+
+import typer
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from dataplane.errors import BadSources
+from dataplane.ingest.options import Bad, Check, IngestOptions, IngestResult, Order, Progress, parse_bytes
+from dataplane.output import BAD_INPUT, INTERRUPTED, AsJson, LakeUrl, emit, err, human_bytes, lake_url, out, report_error
+
+__all__ = ["ingest"]
+
+_BAD_SHOWN: Final = 20
+_DEFAULTS: Final = IngestOptions()
+
+Watch = Callable[[Progress], None]
+
+
+def ingest(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A folder of pictures, or the URL of a store: s3://bucket/prefix, …")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The dataset that the pictures go into.")],
+    *,
+    label_from: Annotated[
+        str | None,
+        typer.Option(metavar="folder|csv:FILE|name:REGEX", help="Where labels come from. Default: no labels.", show_default=False),
+    ] = _DEFAULTS.label_from,
+    split: Annotated[
+        str, typer.Option(metavar="NAME=FRACTION,…", help="Splits, by a stable hash of the key; the fractions add up to 1.")
+    ] = _DEFAULTS.split,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="What the group of this pattern matches in the path stays in one split.")
+    ] = _DEFAULTS.group_by,
+    shard_bytes: Annotated[str, typer.Option(metavar="BYTES", help="The size of a shard.")] = human_bytes(_DEFAULTS.shard_bytes),
+    order: Annotated[
+        str, typer.Option(metavar="hash|source", help="The order of samples in the shards.", autocompletion=lambda: ["hash", "source"])
+    ] = _DEFAULTS.order,
+    sync: Annotated[bool, typer.Option("--sync", help="Drop samples whose source went away.")] = _DEFAULTS.sync,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail before committing when a source is bad.")] = _DEFAULTS.strict,
+    check: Annotated[
+        str,
+        typer.Option(
+            metavar="decode|structure",
+            help="Decode every picture, or (faster, for trusted data) look only at the header and the end marker.",
+            autocompletion=lambda: ["decode", "structure"],
+        ),
+    ] = _DEFAULTS.check,
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse larger pictures.")] = _DEFAULTS.max_pixels,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes. Default: one a core, none for little work.", show_default=False)
+    ] = _DEFAULTS.workers,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    lake: LakeUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the pictures of a folder or a store a new version of a dataset.
+
+    Interrupted or killed, it is finished by running the same command again. Once more, it changes nothing.
+    """
+    options = IngestOptions(
+        label_from,
+        split,
+        group_by,
+        parse_bytes(shard_bytes),
+        cast(Order, order),
+        sync,
+        strict,
+        cast(Check, check),
+        max_pixels,
+        workers,
+    )
+    shown = err.is_terminal and not quiet and not as_json
+    try:
+        with _progress_bar() if shown else nullcontext(lambda _: None) as watch:
+            result = _run(lake_url(context, lake), source, name, options, watch)
+    except BadSources as error:
+        if not as_json:
+            _print_bad(error.bad, rest="all of them: add --json")
+        document = [{"source": bad.source, "reason": bad.reason} for bad in error.bad]
+        raise typer.Exit(report_error(error, as_json=as_json, more={"bad": document})) from error
+    except KeyboardInterrupt:
+        err.print("interrupted: what was finished is kept; run the same command again to do the rest", style="bold yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    emit(result.to_json(), as_json=as_json, human=lambda: _print_result(result))
+    if result.bad:
+        raise typer.Exit(BAD_INPUT)
+
+
+def _run(lake: str, source: str, name: str, options: IngestOptions, watch: Watch) -> IngestResult:
+    from dataplane.ingest.run import ingest as run  # loads the decoders
+
+    return run(lake, source, name, options=options, watch=watch)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Watch]:
+    """A bar on standard error: how many, how fast, how long still."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Bars(*columns, console=err, transient=True) as bars:
+        bar = bars.add_task("listing", total=None, rate="")
+
+        def watch(progress: Progress) -> None:
+            if progress.stage == "listing":
+                bars.update(bar, rate=f"{progress.samples:,} files")
+            elif progress.stage == "committing":
+                bars.update(bar, description="committing")
+            elif not progress.read:  # the clock starts here; what an earlier run did counts for no speed
+                bars.reset(bar, description="reading", completed=progress.samples, total=progress.total, rate="")
+            else:
+                seconds = max(1e-3, bars.tasks[0].elapsed or 0)
+                speed = f"{progress.read / seconds:,.0f}/s, {human_bytes(progress.bytes / seconds)}/s"
+                bars.update(bar, completed=progress.samples, rate=f"{progress.samples:,} of {progress.total:,}, {speed}")
+
+        yield watch
+
+
+def _print_result(result: IngestResult) -> None:
+    spec = f"{result.name}@{result.version}"
+    if result.lake_made:
+        out.print(f"Made the lake {result.lake}.", markup=False)
+    if result.committed:
+        out.print(f"[bold]{spec}[/]: {_counts(result)}, in {result.seconds:.1f} s.")
+    else:
+        out.print(f"Nothing to do: [bold]{spec}[/] has every good file already.")
+    _print_splits(result)
+    notes = list(result.notes)
+    if result.ignored:
+        notes.append(f"{result.ignored:,} ignored: hidden files and the like")
+    if result.renamed:
+        notes.append(f"{result.renamed:,} of another format than the name says: they went in as what they are")
+    for note in notes:
+        out.print(f"Note: {note}.", markup=False)
+    _print_bad(result.bad, rest=f"all of them: dataplane show {spec} --json" if result.committed else "all of them: add --json")
+    out.print(f"Next: dataplane --lake {result.lake} show {result.name}", markup=False)
+
+
+def _counts(result: IngestResult) -> str:
+    words = ("added", "replaced", "dropped", "kept")
+    said = [f"{count:,} {word}" for word in words if (count := getattr(result, word))]
+    if result.resumed:
+        said.append(f"{result.resumed:,} of them made by a run that did not finish")
+    return f"{result.samples:,} samples, " + ", ".join(said)
+
+
+def _print_splits(result: IngestResult) -> None:
+    table = Table("split", "samples", "shards", "bytes")
+    for split, count in result.splits.items():
+        table.add_row(split, f"{count.samples:,}", f"{count.shards:,}", human_bytes(count.bytes))
+    out.print(table)
+
+
+def _print_bad(bad: Sequence[Bad], *, rest: str) -> None:
+    if not bad:
+        return
+    out.print(f"[yellow]{len(bad):,} bad {'file' if len(bad) == 1 else 'files'}[/]:")
+    for item in bad[:_BAD_SHOWN]:
+        out.print(f"  {_one_line(item.source)}: {_one_line(item.reason)}", markup=False)
+    if len(bad) > _BAD_SHOWN:
+        out.print(f"  … and {len(bad) - _BAD_SHOWN:,} more; {rest}", markup=False)
+
+
+def _one_line(text: str) -> str:
+    """`text` without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,45 @@
+"""Taking over what a killed run of the same ingest had finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dataplane.errors import NotFound
+from dataplane.ingest.plan import Todo
+from dataplane.ingest.worker import CLASS_ID
+from dataplane.journal import Finished
+from dataplane.refs import Digest
+from dataplane.store import Store
+
+__all__ = ["adopt", "is_there"]
+
+
+def adopt(todo: Sequence[Todo], finished: Sequence[Finished], class_ids: Mapping[str, int]) -> tuple[list[Finished], list[Todo]]:
+    """The finished shards with just the samples that are to be done and are in them exactly so, and what is left to do. Pure."""
+    left = {item.wanted.key: item for item in todo}
+    taken = []
+    for item in finished:
+        names = ("row", "key", "label", "source_etag", CLASS_ID)
+        unwanted = []
+        for row, key, label, etag, class_id in zip(*(item.metadata.column(name).to_pylist() for name in names), strict=True):
+            wanted = left[key].wanted if key in left else None
+            as_found = (label, etag, item.shard.split, class_id)
+            if wanted and as_found == (wanted.label, wanted.entry.etag, wanted.split, class_ids.get(wanted.label or "", -1)):
+                del left[key]
+            else:
+                unwanted.append(row)
+        shard = item.shard.without(unwanted) if unwanted else item.shard
+        if shard.live:
+            taken.append(Finished(shard, item.metadata))
+    return taken, [item for item in todo if item.wanted.key in left]
+
+
+def is_there(store: Store, finished: Finished) -> bool:
+    """The shard and its index are still in the lake: a journal of long ago may have been swept."""
+    for ref in (finished.shard.ref, finished.shard.index):
+        try:
+            if not isinstance(ref, Digest) or store.head(ref.path)["size"] != ref.size:
+                return False
+        except NotFound:
+            return False
+    return True

@@ -1,0 +1,271 @@
+"""Sources: where the files of an ingest lie. A folder of this machine, or anything that `open_store` opens.
+
+A source lists every file once, says which ones it could not even list, and reads one at a time. Nothing is ever written into it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+from blake3 import blake3
+
+from dataplane.errors import BadSample, InvalidArgument, NotFound, StoreError, StoreUnavailable
+from dataplane.ingest.options import Bad
+from dataplane.store import Store, open_store
+
+__all__ = ["Entry", "FolderSource", "Listing", "Source", "StoreSource", "open_source"]
+
+_IGNORED: Final = {"thumbs.db", "desktop.ini"}
+_TELL_EVERY: Final = 1000
+_CHANGED: Final = "it changed while it was read; run the command again"
+
+Inode = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a source. `path` is its path below the source's root as reports show it: bytes that are not UTF-8 are written `\\xff`.
+    `name` is what the source itself calls it. `etag` changes when the file does."""
+
+    path: str
+    name: str
+    size: int
+    etag: str
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a source holds. `unread` are folders whose content is unknown: nothing can be said to have gone from them."""
+
+    entries: list[Entry] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    ignored: int = 0
+
+
+class Source(Protocol):
+    """Where files lie. It may be pickled, and used in a spawned process; reading is thread-safe."""
+
+    @property
+    def url(self) -> str:
+        """The root, without credentials: for reports, and to tell sources apart."""
+        ...
+
+    @property
+    def readers(self) -> int:
+        """How many reads at once make sense for one process."""
+        ...
+
+    def list(self, found: Callable[[int], None]) -> Listing:
+        """Every file, sorted by path. `found` hears now and then how many there are so far."""
+        ...
+
+    def read(self, entry: Entry, limit: int | None = None) -> tuple[bytes, str]:
+        """The bytes of a file (the first `limit`), and the etag of just these bytes. Raises `BadSample` where they cannot be had, and
+        `StoreUnavailable` where the whole source is out of reach."""
+        ...
+
+
+def open_source(url: str, *, apart: Sequence[str]) -> Source:
+    """The source at `url`: a folder, a `file://` URL, or the URL of a store. `apart` are folders, files or URLs that may lie inside but are
+    no part of it: the lake, a file of labels. Raises `NotFound` or `InvalidArgument` where there is no such folder."""
+    if "://" in url and not url.lower().startswith("file://"):
+        store = open_store(url)
+        inside = tuple(other[len(store.url) :].strip("/") for other in apart if f"{other}/".startswith(f"{store.url}/"))
+        if "" in inside:
+            raise InvalidArgument(f"{store.url} is the lake itself; give the place that holds the pictures")
+        return StoreSource(store, inside)
+    root = Path(unquote(urlsplit(url).path) if "://" in url else url).absolute()
+    if not root.exists():
+        raise NotFound(f"{root} does not exist; give the folder that holds the pictures, or a URL such as s3://bucket/prefix")
+    if not root.is_dir():
+        raise InvalidArgument(f"{root} is a file; give the folder that holds it")
+    skip = frozenset(_inode(Path(other)) for other in apart if "://" not in other and Path(other).exists())
+    real = root.resolve()
+    if any(_inode(folder) in skip for folder in (real, *real.parents)):
+        raise InvalidArgument(f"{root} lies inside the lake; give the folder that holds the pictures")
+    return FolderSource(str(root), skip)
+
+
+def _inode(path: Path) -> Inode:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A folder of this machine. Symbolic links are followed; files and folders whose names start with a dot are not part of it.
+
+    The etag of a file is made of the root, its size and its modification time: as with rsync, a file that changes without changing
+    either is not noticed.
+    """
+
+    root: str
+    skip: frozenset[Inode]
+
+    @property
+    def url(self) -> str:
+        return _shown(self.root)
+
+    @property
+    def readers(self) -> int:
+        return 2
+
+    def list(self, found: Callable[[int], None]) -> Listing:
+        listing = Listing()
+        for entry in _Walk(self, listing):
+            listing.entries.append(entry)
+            if len(listing.entries) % _TELL_EVERY == 0:
+                found(len(listing.entries))
+        listing.entries.sort(key=lambda entry: entry.path)
+        return listing
+
+    def read(self, entry: Entry, limit: int | None = None) -> tuple[bytes, str]:
+        try:
+            fd = os.open(os.path.join(self.root, entry.name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would block
+            try:
+                before = os.fstat(fd)
+                if not stat.S_ISREG(before.st_mode):
+                    raise BadSample(_kind(before.st_mode))
+                with open(fd, "rb", buffering=0, closefd=False) as file:
+                    data = file.read() if limit is None else file.read(limit)
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise BadSample(_reason(error)) from error
+        etag = self.etag(before)
+        if self.etag(after) != etag or (limit is None and len(data) != before.st_size):
+            raise BadSample(_CHANGED)
+        return data, etag
+
+    def etag(self, found: os.stat_result) -> str:
+        """The fingerprint of a file. The root is part of it, since files of different trees may well have equal sizes and times."""
+        return f"{blake3(os.fsencode(self.root)).hexdigest(4)}-{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
+class _Walk:
+    """The files below a folder source, folder by folder. What cannot be listed goes into the listing."""
+
+    def __init__(self, source: FolderSource, listing: Listing) -> None:
+        self.source = source
+        self.listing = listing
+
+    def __iter__(self) -> Iterator[Entry]:
+        top = os.stat(self.source.root)
+        waiting: list[tuple[str, frozenset[Inode]]] = [("", frozenset({(top.st_dev, top.st_ino)}))]
+        while waiting:
+            folder, above = waiting.pop()
+            try:
+                with os.scandir(os.path.join(self.source.root, folder)) as found:
+                    items = sorted(found, key=lambda item: item.name)
+            except OSError as error:
+                self._bad(folder, _reason(error))
+                self.listing.unread.append(_shown(folder))
+                continue
+            for item in items:
+                name = f"{folder}/{item.name}" if folder else item.name
+                if _hidden(item.name):
+                    self.listing.ignored += 1
+                    continue
+                try:
+                    status = item.stat()
+                except OSError as error:
+                    dangling = item.is_symlink() and error.errno == errno.ENOENT
+                    self._bad(name, "a symbolic link to nothing" if dangling else _reason(error))
+                    self.listing.unread.append(_shown(name))  # it may be a folder
+                    continue
+                inode = (status.st_dev, status.st_ino)
+                if inode in self.source.skip:
+                    self.listing.ignored += 1
+                elif stat.S_ISDIR(status.st_mode):
+                    if inode in above:
+                        self._bad(name, "a symbolic link back to a folder that holds it: a loop")
+                    else:
+                        waiting.append((name, above | {inode}))
+                elif stat.S_ISREG(status.st_mode):
+                    yield Entry(_shown(name), name, status.st_size, self.source.etag(status))
+                else:
+                    self._bad(name, _kind(status.st_mode))
+
+    def _bad(self, name: str, reason: str) -> None:
+        self.listing.bad.append(Bad(_shown(name) or ".", reason))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSource:
+    """The objects below a store's root. Hidden names are ignored as in a folder, and what lies at or below the paths `skip`."""
+
+    store: Store
+    skip: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        return self.store.url
+
+    @property
+    def readers(self) -> int:
+        return 16
+
+    def list(self, found: Callable[[int], None]) -> Listing:
+        listing = Listing()
+        for chunk in self.store.list():
+            for meta in chunk:
+                path = meta["path"]
+                outside = any(f"{path}/".startswith(f"{other}/") for other in self.skip)
+                if outside or path.endswith("/") or any(_hidden(part) for part in path.split("/")):
+                    listing.ignored += 1
+                else:
+                    listing.entries.append(Entry(path, path, meta["size"], _store_etag(meta["e_tag"], meta["size"])))
+            found(len(listing.entries))
+        listing.entries.sort(key=lambda entry: entry.path)
+        return listing
+
+    def read(self, entry: Entry, limit: int | None = None) -> tuple[bytes, str]:
+        try:
+            if limit is not None:
+                return bytes(memoryview(self.store.get_range(entry.name, start=0, end=min(limit, entry.size)))), entry.etag
+            got = self.store.get(entry.name)
+            data = bytes(memoryview(got.buffer()))
+        except StoreUnavailable:
+            raise
+        except NotFound as error:
+            raise BadSample("it vanished while the ingest was running") from error
+        except (StoreError, InvalidArgument) as error:
+            raise BadSample(f"it cannot be read: {error}") from error
+        return data, _store_etag(got.meta["e_tag"], len(data))
+
+
+def _store_etag(etag: str | None, size: int) -> str:
+    return f"{(etag or '').strip(chr(34))}-{size:x}"
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+def _shown(name: str) -> str:
+    """A file name as text: what is not UTF-8 in it becomes `\\xff` escapes."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _kind(mode: int) -> str:
+    for test, word in ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder")):
+        if test(mode):
+            return f"{word}, not a file"
+    return "a device, not a file"
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a symbolic link that leads to itself: a loop"
+    if error.errno == errno.ENOENT:
+        return "it vanished while the ingest was running"
+    return f"it cannot be read: {error.strerror or error}"

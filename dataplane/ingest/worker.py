@@ -1,0 +1,203 @@
+"""One task: read the sources of a shard, look at them, write the shard, and put it and its index into the lake."""
+
+from __future__ import annotations
+
+import posixpath
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from blake3 import blake3
+
+from dataplane.errors import BadSample
+from dataplane.formats.tar import SUFFIX, TarWriter
+from dataplane.ingest.options import Bad
+from dataplane.ingest.plan import Task, Todo, Wanted
+from dataplane.ingest.source import Source
+from dataplane.journal import Finished
+from dataplane.manifest import METADATA, ShardRow
+from dataplane.objects import Objects
+from dataplane.prep.image import EXTENSIONS, NOT_AN_IMAGE, SNIFF_BYTES, Picture, examine, sniff
+from dataplane.store import Store
+from dataplane.store.local import translated
+
+__all__ = ["CLASS_FIELD", "CLASS_ID", "Context", "Done", "do_task"]
+
+CLASS_FIELD: Final = "cls"
+CLASS_ID: Final = "class_id"
+"""The column that a journal's metadata has beside those of the manifest: the class id that lies in the shard, -1 where there is none."""
+
+_SNIFF_FIRST: Final = 16 << 20  # a larger file is read whole only if its start is that of an image
+_TICK_SECONDS: Final = 0.2
+_COLUMNS: Final = pa.schema([*(column for column in METADATA if column.name != "shard"), pa.field(CLASS_ID, pa.int32(), nullable=False)])
+
+Tick = Callable[[int, int], None]
+"""Hears of samples done and bytes read since it was last called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every task of an ingest needs. It is sent once to each worker process."""
+
+    source: Source
+    store: Store
+    class_ids: dict[str, int]
+    decode: bool
+    max_pixels: int
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a task. `finished` is None where no sample was left to write; `same` samples are in the dataset with equal bytes."""
+
+    task: int
+    finished: Finished | None
+    bad: tuple[Bad, ...]
+    same: int
+    renamed: int
+
+
+@dataclass(slots=True)
+class _Gathered:
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    bad: list[Bad] = field(default_factory=list)
+    same: int = 0
+    renamed: int = 0
+
+
+def do_task(context: Context, task: Task, tick: Tick) -> Done:
+    """Make one shard. Raises `StoreError` where the lake or the whole source fails; what is wrong with one file is in `Done.bad`."""
+    path = context.scratch / f"{task.number}{SUFFIX}"
+    gathered = _Gathered()
+    objects = Objects(context.store)
+    try:
+        with translated(path), TarWriter(path) as writer:
+            ticker = _Ticker(tick)
+            for todo, outcome in _read_ahead(context, task):
+                _take(context, writer, gathered, todo, outcome)
+                ticker.one(todo.wanted.entry.size)
+            ticker.flush()
+            if gathered.rows:
+                ref, index = writer.finish()
+        if not gathered.rows:
+            return Done(task.number, None, tuple(gathered.bad), gathered.same, gathered.renamed)
+        objects.put_file(path, suffix=SUFFIX, ref=ref)
+        shard = ShardRow(
+            task.split,
+            "tar",
+            ref,
+            objects.put(index, suffix=".idx"),
+            len(gathered.rows),
+            sum(map(sum, gathered.sizes.values())),
+            median_bytes={name: int(statistics.median(sizes)) for name, sizes in sorted(gathered.sizes.items())},
+        )
+    finally:
+        path.unlink(missing_ok=True)
+    table = pa.Table.from_pylist(gathered.rows, schema=_COLUMNS)
+    return Done(task.number, Finished(shard, table), tuple(gathered.bad), gathered.same, gathered.renamed)
+
+
+Outcome = tuple[bytes, str] | BadSample
+
+
+def _read_ahead(context: Context, task: Task) -> Iterator[tuple[Todo, Outcome]]:
+    """The files of a task in order, read by a few threads some files ahead."""
+    source = context.source
+
+    def read(wanted: Wanted) -> Outcome:
+        try:
+            if wanted.entry.size > _SNIFF_FIRST and sniff(source.read(wanted.entry, SNIFF_BYTES)[0]) is None:
+                return BadSample(NOT_AN_IMAGE)
+            return source.read(wanted.entry)
+        except BadSample as error:
+            return error
+
+    with ThreadPoolExecutor(source.readers, thread_name_prefix="dataplane-read") as pool:
+        waiting: deque[tuple[Todo, Future[Outcome]]] = deque()
+        try:
+            for todo in task.todo:
+                waiting.append((todo, pool.submit(read, todo.wanted)))
+                if len(waiting) > 2 * source.readers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for first, future in waiting:
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _take(context: Context, writer: TarWriter, gathered: _Gathered, todo: Todo, outcome: Outcome) -> None:
+    """Append one sample, or say why not."""
+    wanted = todo.wanted
+    if isinstance(outcome, BadSample):
+        gathered.bad.append(Bad(wanted.entry.path, str(outcome)))
+        return
+    data, etag = outcome
+    digest = blake3(data).digest()
+    if digest == todo.known:
+        gathered.same += 1
+        return
+    try:
+        picture = examine(data, decode=context.decode, max_pixels=context.max_pixels)
+    except BadSample as error:
+        gathered.bad.append(Bad(wanted.entry.path, str(error), etag))
+        return
+    class_id = -1 if wanted.label is None else context.class_ids[wanted.label]
+    fields = {picture.format: data}
+    if class_id >= 0:
+        fields[CLASS_FIELD] = str(class_id).encode()
+    writer.add(wanted.key, fields, {picture.format: picture.info})
+    for name, value in fields.items():
+        gathered.sizes.setdefault(name, []).append(len(value))
+    size = sum(map(len, fields.values()))
+    gathered.renamed += _promised(wanted.entry.path) not in {None, picture.format}
+    gathered.rows.append(_row(wanted, picture, row=len(gathered.rows), size=size, etag=etag, digest=digest, class_id=class_id))
+
+
+def _row(wanted: Wanted, picture: Picture, *, row: int, size: int, etag: str, digest: bytes, class_id: int) -> dict[str, Any]:
+    width, height = picture.upright
+    return {
+        "row": row,
+        "key": wanted.key,
+        "label": wanted.label,
+        "width": width,
+        "height": height,
+        "bytes": size,
+        "source": wanted.entry.path,
+        "source_etag": etag,
+        "source_blake3": digest,
+        CLASS_ID: class_id,
+    }
+
+
+def _promised(path: str) -> str | None:
+    """The format that a file's name promises, or None."""
+    return EXTENSIONS.get(posixpath.splitext(path)[1][1:].lower())
+
+
+class _Ticker:
+    """Passes progress on, but not for every sample."""
+
+    def __init__(self, tick: Tick) -> None:
+        self._tick = tick
+        self._samples = self._bytes = 0
+        self._last = time.monotonic()
+
+    def one(self, size: int) -> None:
+        self._samples += 1
+        self._bytes += size
+        if time.monotonic() - self._last >= _TICK_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._tick(self._samples, self._bytes)
+        self._samples = self._bytes = 0
+        self._last = time.monotonic()

@@ -1,0 +1,96 @@
+"""Folders of small real pictures for tests of ingest, and an ingest in a process of its own that says how far it is."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+_NOBODY = 65534
+
+CHILD = """
+import multiprocessing, sys
+from dataplane.ingest import IngestOptions, ingest
+
+def watch(progress):
+    pids = " ".join(str(process.pid) for process in multiprocessing.active_children())
+    print(progress.stage, progress.samples, pids, flush=True)
+
+if __name__ == "__main__":
+    lake, source, name, options = sys.argv[1:5]
+    result = ingest(lake, source, name, options=IngestOptions(**eval(options)), watch=watch)
+    print("result", result.to_json(), flush=True)
+"""
+
+
+def noise(number: int, size: tuple[int, int] = (24, 20)) -> Image.Image:
+    """Picture `number`, of random pixels: no two are alike, and they do not compress."""
+    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def encode(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
+    """The picture as a file of the format that Pillow calls `form`."""
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+@cache
+def jpeg(number: int) -> bytes:
+    """Picture `number` as a JPEG file, about 1.5 kB."""
+    return encode(noise(number))
+
+
+def write_folder(root: Path, count: int, *, classes: tuple[str, ...] = ("cat", "dog"), first: int = 0) -> dict[str, bytes]:
+    """Pictures `first` … in folders by class. Their bytes by key."""
+    made = {}
+    for number in range(first, first + count):
+        key = f"{classes[number % len(classes)]}/{number:05d}"
+        path = root / f"{key}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(number))
+        made[key] = jpeg(number)
+    return made
+
+
+def start(folder: Path, lake: str, source: str, name: str, **options: object) -> subprocess.Popen[str]:
+    """An ingest in a process group of its own; each line of its output is a stage, samples, and the ids of its workers."""
+    script = folder / "child.py"
+    script.write_text(CHILD)
+    return subprocess.Popen(
+        [sys.executable, str(script), lake, source, name, repr(options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+
+
+@contextmanager
+def nobody() -> Iterator[Path]:
+    """A new folder of a user whom modes hold back; where this process is root's, it is that user's meanwhile."""
+    folder = Path(tempfile.mkdtemp(prefix="nobody-"))
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.chown(folder, _NOBODY, -1)
+        os.seteuid(_NOBODY)
+    try:
+        yield folder
+    finally:
+        if was_root:
+            os.seteuid(0)
+        for path in folder.rglob("*"):
+            if path.is_dir():
+                path.chmod(0o700)
+        shutil.rmtree(folder)
