@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from dataplane.errors import AlreadyExists, CorruptObject
 from dataplane.refs import Digest, Foreign, ObjectRef
-from dataplane.store import Offer, Store
+from dataplane.store import Offer, Reject, Store
 
 __all__ = ["Objects", "digest_bytes", "digest_file"]
 
@@ -50,9 +50,21 @@ class Objects:
         return ref
 
     def get(self, ref: ObjectRef) -> memoryview:
-        """All bytes of an object, checked against its digest. Raises `NotFound` or `CorruptObject`."""
+        """All bytes of an object, checked against its digest. Raises `NotFound` or `CorruptObject`.
+
+        Where they come from a copy that turns out damaged, it is dropped and the object read once more.
+        """
         if isinstance(ref, Foreign):
             raise CorruptObject(f"{ref}: adopted objects have no place in this lake's store")
+        try:
+            return self._checked(ref)
+        except CorruptObject:
+            if not isinstance(self.store, Reject):
+                raise
+            self.store.reject(ref)
+        return self._checked(ref)
+
+    def _checked(self, ref: Digest) -> memoryview:
         data = memoryview(self.store.get(ref.path).buffer())
         check(data, ref, where=f"{self.store.url}/{ref.path}")
         return data

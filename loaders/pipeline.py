@@ -1,21 +1,30 @@
 """Threads that fill batches: jobs of several samples are done by any thread, batches are delivered in order.
 
-No polling: workers and the consumer wait on conditions. A pipeline ends when it is closed, when its consumer forgets it, when a job
-fails (the error reaches the consumer in the failed batch's turn), and at interpreter exit.
+No polling and no locks: threads and the consumer wait on queues. A pipeline ends when it is closed, when its consumer forgets it, when a
+job fails (the error reaches the consumer in the failed batch's turn), and at interpreter exit. The garbage collector may be who finds it
+forgotten, on any thread and in the middle of anything, so ending one takes no lock and does not wait for ever.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Final, Generic, TypeVar
+
+from dataplane.errors import InvalidArgument
 
 __all__ = ["Pipeline", "Work"]
 
 T = TypeVar("T")
+
+_PATIENCE_SECONDS: Final = 10.0  # of whoever ends a pipeline, for jobs that run: he may hold what one of them waits for
 
 
 @dataclass(slots=True, eq=False)
@@ -35,30 +44,30 @@ class _Shared(Generic[T]):
     """What the threads and the consumer share. The threads hold this and never the pipeline, so that a forgotten one can end."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.ready = threading.Condition(self.lock)  # a job, or the end
-        self.done = threading.Condition(self.lock)  # a batch, or an error
-        self.jobs: deque[tuple[Work[T], Callable[[], None]]] = deque()
+        self.threads: list[threading.Thread] = []
+        self.jobs: SimpleQueue[tuple[Work[T], Callable[[], None]] | None] = SimpleQueue()  # None is the end, in both
+        self.done: SimpleQueue[tuple[Work[T], BaseException | None] | None] = SimpleQueue()
         self.closed = False
 
 
 class Pipeline(Generic[T]):
     """Iterates over the results of `works` in order, with at most `depth` of them under way, on `threads` threads.
 
-    `works` is advanced on the consumer's thread. With `threads=0` jobs run there too, for debuggers. Not thread-safe: one consumer.
+    `works` is advanced on the consumer's thread. With `threads=0` jobs run there too, for debuggers. Not thread-safe: one consumer,
+    though anybody may close it. In a forked child, which has none of the threads, it raises `InvalidArgument`.
     """
 
     def __init__(self, works: Iterator[Work[T]], *, threads: int, depth: int) -> None:
         self._works = works
         self._depth = depth
         self._ahead: deque[Work[T]] = deque()
+        self._pid = os.getpid()
         self._shared: _Shared[T] = _Shared()
-        self._threads = [
-            threading.Thread(target=_serve, args=(self._shared,), name=f"dataplane-loader-{n}", daemon=True) for n in range(threads)
-        ]
-        for thread in self._threads:
+        self._finalizer = weakref.finalize(self, _stop, self._shared)  # at exit too, before daemon threads freeze
+        for n in range(threads):
+            thread = threading.Thread(target=_serve, args=(self._shared,), name=f"dataplane-loader-{n}", daemon=True)
             thread.start()
-        self._finalizer = weakref.finalize(self, _stop, self._shared, self._threads)  # at exit too, before daemon threads freeze
+            self._shared.threads.append(thread)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -76,8 +85,9 @@ class Pipeline(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Stop the threads; a job that is running finishes first. Idempotent."""
+        """Stop the threads; jobs that are running are waited for, up to ten seconds. Idempotent."""
         self._finalizer()
+        self._works = iter(())
         self._ahead.clear()
 
     def _submit(self) -> None:
@@ -87,48 +97,57 @@ class Pipeline(Generic[T]):
             if work is None:
                 return
             self._ahead.append(work)
-            if self._threads:
-                with self._shared.lock:
-                    self._shared.jobs.extend((work, job) for job in work.jobs)
-                    self._shared.ready.notify(len(work.jobs))
+            if self._shared.threads:
+                for job in work.jobs:
+                    self._shared.jobs.put((work, job))
 
     def _finish(self, work: Work[T]) -> None:
         """Wait for a batch, and raise what went wrong in it."""
-        if not self._threads:
+        if not self._shared.threads:
             for job in work.jobs:
                 job()
             return
-        with self._shared.lock:
-            self._shared.done.wait_for(lambda: not work.left or work.error is not None)
+        if self._pid != os.getpid():
+            raise InvalidArgument("this iterator was begun before a fork, and its threads stayed behind; start processes with 'spawn'")
+        while work.left and work.error is None:
+            self._count(self._shared.done.get())
         if work.error is not None:
-            raise work.error
+            try:
+                raise work.error
+            finally:
+                work.error = None  # through its traceback it would hold itself, and the batch
+
+    def _count(self, done: tuple[Work[T], BaseException | None] | None) -> None:
+        """Take note of a job that is done, of whichever batch."""
+        if done is None:  # closed by somebody else
+            raise StopIteration
+        work, error = done
+        work.left -= 1
+        work.error = work.error or error
 
 
 def _serve(shared: _Shared[T]) -> None:
-    while True:
-        with shared.lock:
-            shared.ready.wait_for(lambda: shared.jobs or shared.closed)
-            if shared.closed:
-                return
-            work, job = shared.jobs.popleft()
+    while (item := shared.jobs.get()) is not None and not shared.closed:
+        work, job = item
         error: BaseException | None = None
         try:
             job()
         except BaseException as raised:
             error = raised
-        with shared.lock:
-            work.left -= 1
-            work.error = work.error or error
-            if not work.left or error is not None:
-                shared.done.notify()
-        del work, job  # hold no batch while waiting
+        shared.done.put((work, error))
+        del item, work, job, error  # hold no batch while waiting
+    shared.jobs.put(None)  # for the next thread
 
 
-def _stop(shared: _Shared[T], threads: Sequence[threading.Thread]) -> None:
-    with shared.lock:
-        shared.closed = True
-        shared.jobs.clear()
-        shared.ready.notify_all()
-    for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join()
+def _stop(shared: _Shared[T]) -> None:
+    shared.closed = True
+    with suppress(Empty):
+        while True:
+            shared.jobs.get_nowait()
+    shared.jobs.put(None)
+    shared.done.put(None)
+    if threading.current_thread() in shared.threads:  # one of them collected the pipeline: they end by themselves
+        return
+    until = time.monotonic() + _PATIENCE_SECONDS
+    for thread in shared.threads:
+        thread.join(max(0.0, until - time.monotonic()))

@@ -46,6 +46,9 @@ class Schedule:
     tail: Tail
 
     def __post_init__(self) -> None:
+        for what in ("batch_size", "rank", "world"):
+            if not isinstance(getattr(self, what), int | np.integer):
+                raise InvalidArgument(f"{what} is {getattr(self, what)!r}; it must be an integer")
         if self.batch_size < 1:
             raise InvalidArgument(f"batch_size is {self.batch_size}; it must be at least 1")
         if self.world < 1 or not 0 <= self.rank < self.world:

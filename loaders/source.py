@@ -105,17 +105,23 @@ class Reader:
         return _Wanted(ref, placed, min(p.offset for p in placed.values()), max(p.offset + p.size for p in placed.values()))
 
     def _fetch(self, wanted: Sequence[_Wanted]) -> dict[int, Any]:
-        """The spans of several samples, by `id`: one call a shard."""
+        """The spans of several samples, by `id`, or why there is none: one call a shard."""
         by_shard: dict[Digest, list[_Wanted]] = {}
         for want in wanted:
             by_shard.setdefault(want.ref, []).append(want)
         found: dict[int, Any] = {}
         for ref, wants in by_shard.items():
-            pieces = self._store.get_ranges(ref.path, starts=[w.start for w in wants], ends=[w.end for w in wants])
+            pieces: Sequence[Any]
+            try:
+                pieces = self._store.get_ranges(ref.path, starts=[w.start for w in wants], ends=[w.end for w in wants])
+            except DataplaneError as error:
+                pieces = [error] * len(wants)
             found.update({id(want): piece for want, piece in zip(wants, pieces, strict=True)})
         return found
 
     def _checked(self, want: _Wanted, fetched: Any) -> Mapping[str, FieldBytes]:
+        if isinstance(fetched, DataplaneError):
+            raise fetched
         fields = _cut(want, self._load(want) if fetched is None else np.frombuffer(memoryview(fetched), np.uint8))
         if _damaged(want, fields) is None:
             return fields

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dataplane.errors import FormatTooNew, StateMismatch
@@ -34,8 +34,8 @@ class State:
     shuffle: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """The form for checkpoints: plain JSON values."""
-        return {"format": _FORMAT, **asdict(self)}
+        """The form for checkpoints: plain JSON values, whatever integers this was made of."""
+        return {"format": _FORMAT, **{name: kind(getattr(self, name)) for name, kind in _KINDS.items()}}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> State:

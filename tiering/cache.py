@@ -169,7 +169,7 @@ class HotCache:
     def _lease(self, handle: Handle, _hit: bool) -> bool:
         stat = os.fstat(handle.fd)
         with self._lease_lock:
-            if stat.st_nlink and stat.st_size and handle.key not in self._leases:
+            if stat.st_nlink and stat.st_size and handle.key not in self._leases and not self._closed:
                 self._leases[handle.key] = handle
                 return True
         self._handles.discard(handle)

@@ -114,6 +114,7 @@ class Index:
         self._db: sqlite3.Connection | None = None
         self._inode = -1
         self._guard: int | None = None
+        self._closed = False
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -128,14 +129,20 @@ class Index:
                     yield Transaction(db)
             finally:
                 unlock(guard)
+                if self._closed:
+                    self._give_back()
 
     def close(self) -> None:
-        """Give the connection back. The next transaction opens another."""
+        """Give the connection back. A transaction after this, of a read that is under way, opens another and gives it back at its end."""
         with self._lock:
-            self._disconnect()
-            if self._guard is not None:
-                os.close(self._guard)
-                self._guard = None
+            self._closed = True
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._disconnect()
+        if self._guard is not None:
+            os.close(self._guard)
+            self._guard = None
 
     def abandon(self) -> None:
         """In a forked child: forget what belongs to the parent. SQLite forbids even closing its connection here, so it is leaked."""

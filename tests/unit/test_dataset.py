@@ -1,0 +1,143 @@
+"""Datasets as users hold them: splits, samples, metadata."""
+
+import pytest
+
+from dataplane import Dataset, Lake, Sample, Split
+from dataplane.errors import CorruptObject, NotFound
+from dataplane.manifest import METADATA, Part, write_metadata, write_shards
+from dataplane.testing import RecordingStore
+from tests import make
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake.init(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def numbers(lake):
+    make.dataset(lake, "numbers", test=(2,), train=(4, 3))
+    return lake.dataset("numbers")
+
+
+def expected(number):
+    key, fields, images = make.sample(number)
+    image = images["jpg"]
+    metadata = {"jpg.width": image.width, "jpg.height": image.height, "jpg.orientation": image.orientation}
+    return Sample(key, dict(sorted(fields.items())), metadata)
+
+
+def test_a_version_says_what_it_is(numbers):
+    assert isinstance(numbers, Dataset)
+    assert (str(numbers), numbers.name, numbers.number, numbers.splits) == ("numbers@1", "numbers", 1, ("test", "train"))
+    assert repr(numbers) == "Dataset('numbers@1', test: 2, train: 7)"
+    assert numbers.schema.classes == make.CLASSES
+
+
+def test_a_split_is_a_sequence(numbers):
+    train = numbers["train"]
+    assert isinstance(train, Split)
+    assert (str(train), len(train), train.counts.tolist()) == ("numbers@1/train", 7, [4, 3])
+    assert repr(train) == "Split('numbers@1/train', 7 samples in 2 shards)"
+    assert repr(train.shards[0]).endswith("4 samples)")
+    everything = [expected(number) for number in range(2, 9)]
+    assert list(train) == everything
+    assert [train[i] for i in range(7)] == everything
+    assert train[-1] == everything[-1]
+    assert train[1:6:2] == everything[1:6:2]
+    assert train[::-1] == everything[::-1]
+    assert train.read_many([6, 0, 6, 3]) == [everything[i] for i in (6, 0, 6, 3)]
+    assert everything[3] in train
+
+
+@pytest.mark.parametrize("index", [7, -8, 100])
+def test_what_lies_outside(numbers, index):
+    with pytest.raises(IndexError, match=f"numbers@1/train has 7 samples; there is none at {index}"):
+        numbers["train"][index]
+
+
+def test_a_split_that_is_not_there(numbers):
+    with pytest.raises(NotFound, match="numbers@1 has no split 'tset'; it has test, train"):
+        numbers["tset"]
+
+
+def test_opening_reads_no_samples(lake, numbers):
+    recorded = RecordingStore(lake.store)
+    train = numbers.through(recorded)["train"]
+    assert len(train) == 7
+    assert [call.verb for call in recorded.calls] == ["get"]  # the one table of shards
+    recorded.clear()
+    _ = train[0]
+    assert [call.verb for call in recorded.calls] == ["get", "get_ranges"]  # its index, its bytes
+    recorded.clear()
+    _ = train[1]
+    assert [call.verb for call in recorded.calls] == ["get_ranges"]
+
+
+def test_metadata_is_a_table(numbers):
+    table = numbers.metadata()
+    assert table.num_rows == 9
+    assert table.column("key").to_pylist() == [make.sample(number)[0] for number in range(9)]
+    assert table.column("split").to_pylist() == ["test"] * 2 + ["train"] * 7
+    narrow = numbers.metadata(["split", "label"])
+    assert narrow.column_names == ["split", "label"]
+    assert narrow.num_rows == 9
+
+
+def test_a_version_may_have_only_some_samples_of_a_shard(lake):
+    shards = [make.finished(lake, "train", range(10)), make.finished(lake, "train", range(10, 13))]
+    whole = make.part(lake, shards)
+    rows = [shards[0].shard.without([0, 1, 9]), shards[1].shard.without(range(3))]
+    thin = Part(lake.objects.put(write_shards(rows), suffix=".parquet"), whole.metadata, sum(row.live for row in rows))
+    lake.catalog.commit("numbers", lambda _: make.change([thin], rows))
+    numbers = lake.dataset("numbers")
+    train = numbers["train"]
+    assert len(train) == 7
+    assert len(train.shards) == 1  # nothing is left of the other
+    assert [sample.key for sample in train] == [make.sample(number)[0] for number in range(2, 9)]
+    assert train[-1] == expected(8)
+    assert numbers.metadata(["key"]).column("key").to_pylist() == [make.sample(number)[0] for number in range(2, 9)]
+    assert numbers.version.splits["train"].shards == 1
+
+
+def test_a_version_without_samples(lake):
+    lake.catalog.commit("empty", lambda _: make.change([], []))
+    assert lake.dataset("empty").splits == ()
+    with pytest.raises(NotFound, match="empty@1 has no samples"):
+        lake.dataset("empty").metadata()
+    with pytest.raises(NotFound, match="it has none"):
+        lake.dataset("empty")["train"]
+
+
+def test_an_index_of_something_else_is_found(lake):
+    one, two = make.finished(lake, "train", range(4)), make.finished(lake, "train", range(3))
+    row = type(one.shard)("train", "tar", one.shard.ref, two.shard.index, 4, one.shard.bytes)
+    part = Part(lake.objects.put(write_shards([row]), suffix=".parquet"), make.part(lake, [one]).metadata, 4)
+    lake.catalog.commit("mixed", lambda _: make.change([part], [row]))
+    with pytest.raises(CorruptObject, match="indexes 3 samples; its shard has 4"):
+        lake.dataset("mixed")["train"][0]
+
+
+def test_only_so_many_indexes_are_kept(lake, monkeypatch):
+    monkeypatch.setattr("dataplane.dataset._INDEXES", 2)
+    make.dataset(lake, "numbers", train=(1, 1, 1))
+    recorded = RecordingStore(lake.store)
+    train = lake.dataset("numbers").through(recorded)["train"]
+    for index in (0, 1, 0, 2, 0):  # shard 0 is used all the time, so 1 is forgotten
+        _ = train[index]
+    indexes = [path for path in recorded.paths("get") if path.endswith(".idx")]
+    assert len(indexes) == 3
+    _ = train[1]
+    assert len([path for path in recorded.paths("get") if path.endswith(".idx")]) == 4
+
+
+def test_metadata_of_a_part_without_samples(lake):
+    shard = make.finished(lake, "train", range(2))
+    part = make.part(lake, [shard])
+    nothing = Part(
+        lake.objects.put(write_shards([]), suffix=".parquet"),
+        lake.objects.put(write_metadata(METADATA.empty_table()), suffix=".parquet"),
+        0,
+    )
+    lake.catalog.commit("numbers", lambda _: make.change([part, nothing], [shard.shard]))
+    assert lake.dataset("numbers").metadata().num_rows == 2

@@ -1,0 +1,80 @@
+"""What commands share: documents, messages, exit codes, and which lake is meant."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dataplane.errors import CorruptObject, InvalidArgument
+from dataplane.output import AsJson, LakeUrl, emit, exit_code, human_bytes, lake_url, report_error
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (64 << 20, "64.0 MiB"), (3 << 40, "3.0 TiB"), (1 << 60, "1048576.0 TiB")],
+)
+def test_human_bytes(count, text):
+    assert human_bytes(count) == text
+
+
+def test_exit_codes():
+    assert exit_code(InvalidArgument("x")) == 2
+    assert exit_code(CorruptObject("x")) == 1
+
+
+def test_a_document_is_all_there_is_on_standard_output(capsys):
+    emit({"ü": [1]}, as_json=True, human=lambda: pytest.fail("not asked for"))
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"ü": [1]}
+    assert written.out.count("\n") == 1
+    assert written.err == ""
+
+
+def test_people_get_words(capsys):
+    emit({"x": 1}, as_json=False, human=lambda: print("words"))
+    assert capsys.readouterr().out == "words\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_error_goes_to_standard_error(capsys, as_json):
+    assert report_error(CorruptObject("[bold]x[/] is damaged"), as_json=as_json) == 1
+    written = capsys.readouterr()
+    assert "error: [bold]x[/] is damaged" in written.err
+    if as_json:
+        assert json.loads(written.out) == {"error": {"kind": "corrupt", "message": "[bold]x[/] is damaged"}}
+    else:
+        assert written.out == ""
+
+
+@pytest.fixture
+def which(monkeypatch):
+    """Run a command line of one command; the lake it would work on."""
+    monkeypatch.delenv("DATAPLANE_LAKE", raising=False)
+    app = typer.Typer()
+
+    @app.callback()
+    def root(lake: LakeUrl = None):
+        pass
+
+    @app.command()
+    def where(context: typer.Context, lake: LakeUrl = None, as_json: AsJson = False):
+        typer.echo(lake_url(context, lake))
+
+    def run(*arguments, env=None):
+        done = CliRunner().invoke(app, [*arguments], env=env)
+        assert done.exit_code == 0, done.output
+        return done.stdout.strip()
+
+    return run
+
+
+def test_which_lake(which):
+    environment = {"DATAPLANE_LAKE": "from-environment"}
+    assert which("where") == "./lake"
+    assert which("where", "--lake", "own") == "own"
+    assert which("--lake", "before", "where") == "before"
+    assert which("--lake", "before", "where", "--lake", "own") == "own"
+    assert which("where", env=environment) == "from-environment"
+    assert which("--lake", "before", "where", env=environment) == "before"
+    assert which("where", "--lake", "own", env=environment) == "own"

@@ -1,0 +1,116 @@
+"""Tar shards: reading back, determinism, checksums. Other readers are in tests/integration/test_interop.py."""
+
+import tarfile
+
+import google_crc32c
+import pytest
+from blake3 import blake3
+
+from dataplane.errors import CorruptObject, InvalidArgument
+from dataplane.formats import tar
+from dataplane.formats.index import ImageInfo, read_index
+from dataplane.objects import Objects
+from dataplane.refs import Digest, Foreign
+from dataplane.store import open_store
+from dataplane.testing import Fault, FaultStore, RecordingStore
+
+SAMPLES = [(f"dir {i}/some.key ü{i}", {"jpg": bytes([i]) * i * 300, "cls": b"%d" % i}) for i in range(12)]
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Store, reference and index of a shard in a lake."""
+    store = open_store(str(tmp_path / "lake"))
+    with tar.TarWriter(tmp_path / "shard.tar") as writer:
+        for key, fields in SAMPLES:
+            writer.add(key, fields, {"jpg": ImageInfo(3, 4, 6)})
+        ref, index = writer.finish()
+    Objects(store).put_file(tmp_path / "shard.tar", suffix=".tar", ref=ref)
+    return store, ref, read_index(index, where="the index")
+
+
+def test_samples_come_back(shard):
+    store, ref, index = shard
+    assert index.keys() == [key for key, _ in SAMPLES]
+    assert [tar.read(store, ref, index, i) for i in range(12)] == [fields for _, fields in SAMPLES]
+    order = [5, 0, 11, 5, 3]
+    assert tar.read_many(store, ref, index, order) == [SAMPLES[i][1] for i in order]
+    assert tar.read_many(store, ref, index, []) == []
+    tar.verify(store, ref, index)
+
+
+def test_a_sample_is_one_request(shard):
+    store, ref, index = shard
+    recorded = RecordingStore(store)
+    tar.read(recorded, ref, index, 7)
+    assert [call.verb for call in recorded.calls] == ["get_ranges"]
+
+
+def test_the_digest_is_that_of_the_file(shard, tmp_path):
+    _, ref, _ = shard
+    data = (tmp_path / "shard.tar").read_bytes()
+    assert ref == Digest(blake3(data).hexdigest(), ".tar", len(data))
+
+
+def test_equal_samples_give_equal_shards(tmp_path):
+    made = []
+    for name in ("a", "b"):
+        with tar.TarWriter(tmp_path / name) as writer:
+            for key, fields in SAMPLES:
+                writer.add(key, dict(reversed(fields.items())))
+            made.append(writer.finish())
+    assert made[0] == made[1]
+
+
+def test_an_empty_shard_is_a_tar(tmp_path):
+    with tar.TarWriter(tmp_path / "empty.tar") as writer:
+        ref, index = writer.finish()
+    assert ref.size == 1024
+    assert len(read_index(index, where="x")) == 0
+    with tarfile.open(tmp_path / "empty.tar") as archive:
+        assert archive.getmembers() == []
+
+
+@pytest.mark.parametrize("row", [0, 7, 11])
+def test_a_flipped_bit_fails_the_checksum(shard, row):
+    store, ref, index = shard
+    with pytest.raises(CorruptObject, match=r"field 'jpg' of sample .* fails its checksum; .*dataplane verify") as caught:
+        tar.read(FaultStore(store, [Fault("get_ranges", "flipped")]), ref, index, row or 1)
+    assert f"{store.url}/{ref.path}" in str(caught.value)
+    assert repr(SAMPLES[row or 1][0]) in str(caught.value)
+
+
+def test_a_short_shard_fails_the_checksum(shard):
+    store, ref, index = shard
+    store.local_path(ref).write_bytes(store.local_path(ref).read_bytes()[:5000])
+    with pytest.raises(CorruptObject, match="fails its checksum"):
+        tar.verify(store, ref, index)
+
+
+def test_crc32c_is_castagnoli():
+    assert tar.crc32c(b"123456789") == tar.crc32c(memoryview(b"123456789")) == 0xE3069283 == google_crc32c.value(b"123456789")
+
+
+def test_two_samples_cannot_share_a_name(tmp_path):
+    with tar.TarWriter(tmp_path / "x.tar") as writer:
+        writer.add("a", {"jpg": b""})
+        with pytest.raises(InvalidArgument, match=r"'a' and another sample of this shard both become 'a\.jpg'"):
+            writer.add("a", {"jpg": b""})
+
+
+@pytest.mark.parametrize(("key", "message"), [("", "not empty"), ("a\udcff", "not Unicode text")])
+def test_what_cannot_be_a_key(tmp_path, key, message):
+    with tar.TarWriter(tmp_path / "x.tar") as writer, pytest.raises(InvalidArgument, match=message):
+        writer.add(key, {"jpg": b""})
+
+
+def test_a_member_has_a_limit():
+    assert len(tar._header("x.jpg", (8 << 30) - 1)) == 512
+    with pytest.raises(InvalidArgument, match=r"x.jpg has 8589934592 bytes; .* less than 8 GiB"):
+        tar._header("x.jpg", 8 << 30)
+
+
+def test_only_shards_of_the_lake_are_read(shard):
+    store, _, index = shard
+    with pytest.raises(InvalidArgument, match="s3://b/k"):
+        tar.read(store, Foreign("s3://b/k", 9), index, 0)
