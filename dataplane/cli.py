@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dataplane import commands
-from dataplane.errors import DataplaneError
-from dataplane.output import INTERRUPTED, LakeUrl, err, report_error
+from dataplane.output import LakeUrl, ending
 
 __all__ = ["build", "main"]
 
@@ -57,12 +56,5 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; exit with its code."""
-    as_json = "--json" in sys.argv
-    try:
+    with ending(as_json="--json" in sys.argv):
         build()()
-    except DataplaneError as error:
-        code = report_error(error, as_json=as_json)
-    except KeyboardInterrupt:
-        err.print("interrupted", style="bold yellow")
-        code = INTERRUPTED
-    sys.exit(code)

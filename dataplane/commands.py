@@ -23,8 +23,8 @@ def init(context: typer.Context, lake: LakeUrl = None, as_json: AsJson = False) 
     made = Lake.init(lake_url(context, lake))
 
     def human() -> None:
-        out.print(f"{made.url} is a lake with id {made.id}.")
-        out.print(f"Next: dataplane --lake {made.url} ingest FOLDER NAME")
+        out.print(f"{made.url} is a lake with id {made.id}.", markup=False)
+        out.print(f"Next: dataplane --lake {made.url} ingest FOLDER NAME", markup=False)
 
     emit({"lake": made.url, "id": made.id}, as_json=as_json, human=human)
 
@@ -38,7 +38,7 @@ def ls(context: typer.Context, lake: LakeUrl = None, as_json: AsJson = False) ->
         table = Table("dataset", "version", "samples", "bytes", "created")
         for v in versions:
             table.add_row(v.name, str(v.number), f"{v.samples:,}", human_bytes(v.bytes), f"{v.created:%Y-%m-%d %H:%M}")
-        out.print(table if versions else f"{opened.url} has no datasets yet.")
+        out.print(table if versions else f"{opened.url} has no datasets yet.", markup=False)
         out.print("Next: dataplane show NAME" if versions else "Next: dataplane ingest FOLDER NAME")
 
     emit([_summary(v) for v in versions], as_json=as_json, human=human)
@@ -97,8 +97,8 @@ def verify(
 
     def human() -> None:
         for problem in report.problems:
-            out.print(f"[red]damaged[/] {problem.object}", end=": ")
-            out.print(problem.reason, markup=False)
+            out.print("[red]damaged[/]", end=" ")
+            out.print(f"{problem.object}: {problem.reason}", markup=False)
         verdict = "[green]all good[/]" if report.ok else f"[red]{len(report.problems)} problems[/]"
         out.print(f"{report.objects:,} objects, {human_bytes(report.bytes)} read: {verdict}.")
 
@@ -117,7 +117,7 @@ def _print_version(version: Version) -> None:
     for name, count in version.splits.items():
         table.add_row(name, f"{count.samples:,}", f"{count.shards:,}", human_bytes(count.bytes))
     out.print(table)
-    out.print("fields: " + ", ".join(f"{field.name} ({field.kind})" for field in version.schema.fields))
+    out.print("fields: " + ", ".join(f"{field.name} ({field.kind})" for field in version.schema.fields), markup=False)
     classes = version.schema.classes
     if classes:
         out.print(f"{len(classes)} classes: {', '.join(classes[:12])}{' …' if len(classes) > 12 else ''}", markup=False)

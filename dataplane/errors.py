@@ -160,8 +160,9 @@ _SECRETS = tuple(
     for pattern in (
         r"(\bauthorization[\"']?\s*[:=]\s*[\"']?)[^\r\n\"']+",
         r"(\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
-        r"(\b[a-z][a-z0-9+.-]*://)[^/@\s]+(?=@)",
+        r"(\b[a-z][a-z0-9+.-]*://)[^/\s]+(?=@)",
         r"(\b(?:x-amz-[a-z-]+|x-goog-[a-z-]+|sig|signature|credential|awsaccesskeyid)=)[^&\s\"',;]+",
+        r"(<(?:awsaccesskeyid|signatureprovided|stringtosign|canonicalrequest)>)[^<]*",
         r"([?&](?:token|key|code)=)[^&\s\"']+",
         r"((?:secret|password|token|(?:access|account|api|private|secret)[_-]?key(?:[_-]?id)?)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}&;]+",
     )

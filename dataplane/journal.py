@@ -7,6 +7,7 @@ takes them over instead of doing them again, and `gc` honours what a live journa
 from __future__ import annotations
 
 import io
+import logging
 import os
 import socket
 import threading
@@ -20,13 +21,16 @@ from types import TracebackType
 from typing import Any, Final
 
 import pyarrow as pa
+from blake3 import blake3
 
-from dataplane.errors import NotFound, StoreError
+from dataplane.errors import CorruptObject, NotFound, StoreError
 from dataplane.log import Entry, Log
 from dataplane.manifest import ShardRow
 from dataplane.store import Store
 
 __all__ = ["Finished", "Journal", "Leftover", "leftovers", "remove"]
+
+_logger = logging.getLogger("dataplane")
 
 BEAT_SECONDS: Final = 30.0
 DEAD_AFTER: Final = timedelta(minutes=10)
@@ -88,7 +92,8 @@ class Journal:
         with pa.ipc.new_file(sink, finished.metadata.schema) as writer:
             writer.write_table(finished.metadata)
         self.store.put(path, sink.getvalue())
-        self._append({"type": "shard", "shard": finished.shard.to_json(), "metadata": path})
+        digest = blake3(sink.getvalue()).hexdigest()
+        self._append({"type": "shard", "shard": finished.shard.to_json(), "metadata": path, "blake3": digest})
 
     def finish(self) -> None:
         """Remove the journal: what it names is committed, or not wanted any more."""
@@ -132,10 +137,15 @@ def leftovers(store: Store, dataset: str) -> list[Leftover]:
 
 
 def _entries(log: Log) -> list[Entry]:
-    """The entries up to the first gap: one appears while a journal is being removed, and stays when that is killed."""
+    """The entries up to the first gap: one appears while a journal is being removed, and stays when that is killed. A damaged one ends
+    them too: what it and later ones say is just done again."""
     entries: list[Entry] = []
-    with suppress(NotFound):
+    try:
         entries.extend(log)
+    except NotFound:
+        pass
+    except CorruptObject as error:
+        _logger.warning("a writer's journal: %s; what it says from there on is done again", error)
     return entries
 
 
@@ -147,10 +157,13 @@ def remove(store: Store, writer: str) -> None:
 
 
 def _read(store: Store, body: Mapping[str, Any]) -> Finished | None:
-    """A finished shard, or None when somebody is removing the journal at this moment."""
+    """A finished shard; None when somebody is removing the journal at this moment, or where its metadata are damaged."""
     try:
-        data = store.get(body["metadata"]).buffer()
+        data = memoryview(store.get(body["metadata"]).buffer())
     except NotFound:
+        return None
+    if "blake3" in body and blake3(data).hexdigest() != body["blake3"]:  # the first journals had none
+        _logger.warning("%s/%s is damaged; the shard it belongs to is made again", store.url, body["metadata"])
         return None
     return Finished(ShardRow.from_json(body["shard"]), pa.ipc.open_file(pa.py_buffer(data)).read_all())
 

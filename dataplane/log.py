@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from dataplane.store import Store
 __all__ = ["Entry", "Log"]
 
 _FORMAT = 1
+_NAME = re.compile(r"(\d{20})\.json")
 _TRIES = 8  # of one put whose outcome is unknown
 _CONFLICTS = 1000  # commits of others that came first, before giving up
 
@@ -78,6 +80,13 @@ class Log:
     def __iter__(self) -> Iterator[Entry]:
         for number in range(1, self.newest() + 1):
             yield self.read(number)
+
+    def missing(self) -> list[int]:
+        """Numbers without an entry before one that is there: lost, since entries are made in order. Costs a listing."""
+        names = (meta["path"].rsplit("/", 1)[-1] for chunk in self.store.list(self.prefix) for meta in chunk)
+        there = {int(match[1]) for match in map(_NAME.fullmatch, names) if match}
+        # An entry may have come while the listing was under way.
+        return [number for number in range(1, max(there, default=0)) if number not in there and not self._has(number)]
 
     def append(self, make: Callable[[Entry | None], Mapping[str, Any] | None]) -> Entry | None:
         """Commit what `make(newest entry)` returns, as the next number.

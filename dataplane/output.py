@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 
-from dataplane.errors import DataplaneError, InvalidArgument
+from dataplane.errors import DataplaneError, InvalidArgument, redact
 from dataplane.lake import Lake
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "AsJson",
     "LakeUrl",
     "emit",
+    "ending",
     "err",
     "exit_code",
     "human_bytes",
@@ -34,6 +36,7 @@ __all__ = [
     "open_lake",
     "out",
     "report_error",
+    "report_interrupt",
 ]
 
 FAILED: Final = 1
@@ -84,12 +87,35 @@ def emit(document: Any, *, as_json: bool, human: Callable[[], None]) -> None:
     """End a command's work: print the document, or let `human` print tables and what to do next (to `out`)."""
     if not as_json:
         human()
-        return
+    else:
+        _write(document)
+
+
+@contextmanager
+def ending(*, as_json: bool) -> Iterator[None]:
+    """Round a whole command line: every way to end that no command has told of itself is told here, and the process ends with its code.
+
+    That is an error of this project, a call that the parser of the command line refuses, an interrupt, and a failure of the program,
+    whose trace Python prints as ever.
+    """
     try:
-        sys.stdout.write(json.dumps(document, ensure_ascii=True) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _leave_quietly()
+        yield
+    except DataplaneError as error:
+        sys.exit(report_error(error, as_json=as_json))
+    except KeyboardInterrupt:
+        report_interrupt("interrupted", as_json=as_json)
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        refused: Any = end.__context__
+        if isinstance(getattr(refused, "__cause__", None), KeyboardInterrupt):  # which typer has made an exit
+            report_interrupt("interrupted", as_json=as_json)
+        elif as_json and hasattr(refused, "format_message"):  # an error of the parser, which it has printed already
+            _write_error("invalid-argument", str(refused.format_message()))
+        raise
+    except Exception as error:
+        if as_json:
+            _write_error("internal", redact(f"{type(error).__name__}: {error}"))
+        raise
 
 
 def report_error(error: DataplaneError, *, as_json: bool, more: Mapping[str, Any] | None = None) -> int:
@@ -97,8 +123,27 @@ def report_error(error: DataplaneError, *, as_json: bool, more: Mapping[str, Any
     err.print("error:", style="bold red", end=" ")
     err.print(str(error), markup=False)
     if as_json:
-        sys.stdout.write(json.dumps({"error": {"kind": error.kind, "message": str(error)}, **(more or {})}) + "\n")
+        _write_error(error.kind, str(error), more)
     return exit_code(error)
+
+
+def report_interrupt(message: str, *, as_json: bool) -> None:
+    """Tell the user that a signal has ended the command before its work was done, as `report_error` tells of an error."""
+    err.print(message, style="bold yellow", markup=False)
+    if as_json:
+        _write_error("interrupted", message)
+
+
+def _write_error(kind: str, message: str, more: Mapping[str, Any] | None = None) -> None:
+    _write({"error": {"kind": kind, "message": message}, **(more or {})})
+
+
+def _write(document: Any) -> None:
+    try:
+        sys.stdout.write(json.dumps(document, ensure_ascii=True) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_quietly()
 
 
 def exit_code(error: DataplaneError) -> int:

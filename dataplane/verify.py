@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dataplane.catalog import Catalog, parse_spec
+from dataplane.catalog import Catalog, folders, parse_spec
 from dataplane.errors import CorruptObject, DataplaneError, NotFound
 from dataplane.formats.index import read_index
 from dataplane.lake import Lake
@@ -76,17 +76,21 @@ class _Verifier:
             name, which = parse_spec(spec)
             number = catalog.number(spec)
             self._log(catalog.log(name), range(1, number + 1) if which is None else [number])
+            if which is None:
+                self._lost(catalog.log(name))
             return self.report
         for log in self._logs(catalog):
             self._log(log, range(1, log.newest() + 1))
+            self._lost(log)
         return self.report
 
     def _logs(self, catalog: Catalog) -> Iterator[Log]:
-        for name in catalog.names():
+        store = self.lake.store  # by their folders: of a log that lost its first entry, the catalog knows nothing
+        for name in folders(store, "datasets"):
             yield catalog.log(name)
-            yield from (catalog.tag_log(name, tag) for tag in catalog.tags(name))
-        yield from (self.lake.log("runs", name) for name in self.lake.names("runs"))
-        yield from (self.lake.log("models", name) for name in self.lake.names("models"))
+            yield from (catalog.tag_log(name, tag) for tag in folders(store, f"datasets/{name}/tags"))
+        yield from (self.lake.log("runs", name) for name in folders(store, "runs"))
+        yield from (self.lake.log("models", name) for name in folders(store, "models"))
 
     def _log(self, log: Log, numbers: range | list[int]) -> None:
         for number in numbers:
@@ -99,6 +103,12 @@ class _Verifier:
                 self._object(ref)
             for part in body.get("parts", ()):
                 self._part(ref_from_json(part["shards"]))
+
+    def _lost(self, log: Log) -> None:
+        told = {problem.object for problem in self.report.problems}
+        for number in (number for number in log.missing() if log.path(number) not in told):
+            reason = "it is missing, and there are commits behind it, which nobody finds now; put the file back from a copy of the lake"
+            self.report.problems.append(Problem(log.path(number), reason))
 
     def _object(self, ref: Digest) -> bool:
         """Check an object once; whether it is sound."""

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from dataplane.errors import DataplaneError
-from dataplane.output import err, exit_code, report_error
+from dataplane.output import ending, err, exit_code
 from train.commands import train
 
 __all__ = ["main"]
@@ -20,13 +20,14 @@ def main() -> None:
     rank = int(os.environ.get("RANK", "0"))
     if rank:
         logging.getLogger("dataplane").setLevel(logging.ERROR)
-    try:
-        typer.run(train)
-    except DataplaneError as error:
-        if not rank:
-            sys.exit(report_error(error, as_json="--json" in sys.argv))
-        err.print(f"rank {rank}: {error}", markup=False, style="red")
-        sys.exit(exit_code(error))
+    with ending(as_json=not rank and "--json" in sys.argv):
+        try:
+            typer.run(train)
+        except DataplaneError as error:
+            if not rank:
+                raise
+            err.print(f"rank {rank}: {error}", markup=False, style="red")
+            sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from dataplane.catalog import check_name
 from dataplane.errors import AlreadyExists, InvalidArgument, MissingExtra, NotFound
 from dataplane.lake import Lake
-from dataplane.output import AsJson, LakeUrl, emit, err, open_lake, out
+from dataplane.output import AsJson, LakeUrl, emit, err, open_lake, out, report_interrupt
 
 __all__ = ["evaluate", "publish", "train"]
 
@@ -74,7 +75,7 @@ def train(
     def human() -> None:
         out.print(f"Run [bold]{name}[/]: {result.steps} steps, at sample {result.position} of epoch {result.epoch}.")
         out.print(f"Its newest checkpoint is {result.checkpoint}.")
-        out.print(", ".join(f"{metric} {value:.4f}" for metric, value in result.metrics.items()))
+        out.print(", ".join(f"{metric} {value:.4f}" for metric, value in result.metrics.items() if value is not None))
         if not result.stopped:
             out.print(f"Next: dataplane evaluate {name} --split test")
 
@@ -83,7 +84,8 @@ def train(
     if result.stopped:
         if ranks.first:
             err.print(
-                f"{result.stopped.name}: saved checkpoint {result.checkpoint}; go on with: dataplane train {config} --run {name} --resume"
+                f"{result.stopped.name}: saved checkpoint {result.checkpoint}; go on with: dataplane train {config} --run {name} --resume",
+                markup=False,
             )
         raise typer.Exit(128 + result.stopped)
 
@@ -107,7 +109,7 @@ def evaluate(
     with Stop() as stop, join("auto") as ranks:
         done = score(opened, run, split=split, number=checkpoint, ranks=ranks, stop=stop)
     if isinstance(done, signal.Signals):
-        err.print(f"{done.name}: nothing was written")
+        report_interrupt(f"{done.name}: nothing was written", as_json=as_json)
         raise typer.Exit(128 + done)
     document = {"run": run, "split": split, "samples": done.samples, "metrics": dict(done.metrics), "checkpoint": done.checkpoint}
 
@@ -159,7 +161,7 @@ def _need_torch() -> None:
 
 def _fresh_name(config: Path) -> str:
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.stem).strip("-._") or "run"
-    return f"{stem}-{datetime.now(UTC):%y%m%d-%H%M%S}"
+    return f"{stem}-{datetime.now(UTC):%y%m%d-%H%M%S}-{secrets.token_hex(2)}"  # a script may start many in a second
 
 
 def _check_start(lake: Lake, name: str, *, given: bool, resume: bool) -> None:

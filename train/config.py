@@ -37,7 +37,10 @@ class DataConfig(_Table):
     @field_validator("transform", "validate_transform")
     @classmethod
     def _known(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [to_dict(from_dict(description)) for description in value]
+        known = [to_dict(from_dict(description)) for description in value]
+        if not any(description["op"] in ("ToFloat", "Normalize") for description in known):
+            raise ValueError("a network computes in floats: end with ToFloat or Normalize")
+        return known
 
 
 class HotConfig(_Table):

@@ -86,5 +86,5 @@ def open_data(lake: Lake, config: TrainConfig, *, at: Trained | None) -> Data:
 
 def _check_same(spec: str, at: Trained) -> None:
     name, which = parse_spec(spec)
-    if name != at.name or (which is not None and which.isdigit() and int(which) != at.version):
+    if name != at.name or (which is not None and which.isdecimal() and int(which) != at.version):
         raise StateMismatch(f"the configuration names dataset {spec}, the checkpoint was trained on {at}; set data.dataset to it")

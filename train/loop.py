@@ -270,7 +270,9 @@ def _restore(run: _Run, restored: Restored) -> None:
 
 
 def _open_samples(path: str, name: str, run: _Run) -> SampleLog:
-    if run.ranks.local == 0:  # once a node: the files may lie on a disk of its own
-        cut_sample_logs(Path(path), run=name, step=run.step)
-    run.ranks.gather(None)
+    for rank, local in enumerate(run.ranks.gather(run.ranks.local)):
+        if local == 0:  # once a node, since the files may lie on a disk of its own; in turn, since they may lie on a shared one
+            if rank == run.ranks.rank:
+                cut_sample_logs(Path(path), run=name, step=run.step)
+            run.ranks.gather(None)
     return SampleLog(Path(path), run=name, rank=run.ranks.rank)

@@ -12,9 +12,10 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dataplane.errors import InvalidArgument
+from dataplane.store.local import fsync_directory, translated
 
 __all__ = ["SampleLog", "cut_sample_logs"]
 
@@ -25,17 +26,23 @@ class SampleLog:
     def __init__(self, path: Path, *, run: str, rank: int) -> None:
         self._run = run
         self._rank = rank
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _locked(open(f"{path}.rank{rank}", "ab", buffering=0))  # noqa: SIM115 - open for as long as the run
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _locked(open(f"{path}.rank{rank}", "ab", buffering=0))  # noqa: SIM115 - open for as long as the run
+            fsync_directory(path.parent)
 
     def write(self, *, epoch: int, step: int, positions: Sequence[int], keys: Sequence[str]) -> None:
         """Append the samples of a step."""
         line = {"run": self._run, "epoch": epoch, "step": step, "rank": self._rank, "positions": list(positions), "keys": list(keys)}
-        self._file.write(json.dumps(line).encode() + b"\n")
+        left = memoryview(json.dumps(line).encode() + b"\n")
+        with translated(self._file.name):
+            while left:  # a disk that is nearly full takes a part, and only then says so
+                left = left[self._file.write(left) :]
 
     def sync(self) -> None:
         """Make the lines durable: before a checkpoint that counts them."""
-        os.fsync(self._file.fileno())
+        with translated(self._file.name):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -65,7 +72,7 @@ def _cut(file: Path, run: str, step: int) -> None:
         for line in lines:
             if not line.endswith(b"\n"):  # torn by a kill
                 break
-            entry = json.loads(line)
+            entry = _entry(line, file)
             if entry["run"] != run:
                 raise InvalidArgument(
                     f"{file} is the sample log of run {entry['run']}, not of {run}; move it away, or name another sample_log"
@@ -74,3 +81,13 @@ def _cut(file: Path, run: str, step: int) -> None:
                 break
             keep += len(line)
         os.ftruncate(lines.fileno(), keep)
+
+
+def _entry(line: bytes, file: Path) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        if not {"run", "step"} <= entry.keys():
+            raise ValueError("a line without a run or a step")
+    except (ValueError, AttributeError) as error:
+        raise InvalidArgument(f"{file} is no sample log ({error}); move it away, or name another sample_log") from error
+    return entry

@@ -97,7 +97,9 @@ class Checkpoints:
         Raises `NotFound` where the run has no such checkpoint, `CorruptObject` where the one asked for, or every one, is damaged.
         """
         if number is not None:
-            return self._restored(self._read(number))
+            restored = self._restored(self._read(number))
+            self._parent = number
+            return restored
         newest = self._newest_checkpoint(self.log.newest())
         damaged: list[str] = []
         for at in self._numbers(newest):

@@ -82,7 +82,7 @@ def open_model(lake: Lake, spec: str) -> Model:
     newest = log.newest()
     if not newest:
         raise NotFound(f"{lake.url} has no model {name!r}; it has: {', '.join(lake.names('models')) or 'none yet'}")
-    if which is not None and not (which.isdigit() and 1 <= int(which) <= newest):
+    if which is not None and not (which.isdecimal() and 1 <= int(which) <= newest):
         raise NotFound(f"{name} has no version {which}; it has 1 to {newest}")
     return _model(name, log.read(newest if which is None else int(which)))
 

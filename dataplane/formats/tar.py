@@ -25,7 +25,8 @@ __all__ = ["SUFFIX", "TarWriter", "crc32c", "member_name", "read", "read_many", 
 
 SUFFIX: Final = ".tar"
 _BLOCK: Final = 512
-_NAME_BYTES: Final = 100
+_BASE_BYTES: Final = 84  # the same for all extensions: the members of a sample share a base, or readers take them for two
+_EXTENSION_BYTES: Final = 15  # with the dot, a name fills the 100 bytes of its header
 _END: Final = bytes(2 * _BLOCK)
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@,~/ ()")
 _WRITE_BYTES: Final = 1 << 20
@@ -48,12 +49,13 @@ def member_name(key: str, extension: str) -> str:
         raise InvalidArgument(f"{key!r} cannot be a key: it is not Unicode text; escape its odd bytes first") from error
     if not raw:
         raise InvalidArgument("a sample needs a key that is not empty")
+    if not 1 <= len(extension) <= _EXTENSION_BYTES:
+        raise InvalidArgument(f"{extension!r} cannot be the name of a field in a tar shard: 1 to {_EXTENSION_BYTES} characters are allowed")
     escaped = "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw)
     escaped = "/".join("%5F" + part[1:] if part.startswith("__") else part for part in escaped.split("/"))
-    room = _NAME_BYTES - 1 - len(extension)
-    if len(escaped) > room:
+    if len(escaped) > _BASE_BYTES:
         tag = hashlib.blake2b(raw, digest_size=8).hexdigest()
-        head = escaped[: room - 17]
+        head = escaped[: _BASE_BYTES - 17]
         if "%" in head[-2:]:  # never cut through an escape
             head = head[: head.rindex("%")]
         escaped = f"{head.rstrip('/')}~{tag}"

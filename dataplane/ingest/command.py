@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dataplane.errors import BadSources
 from dataplane.ingest.options import Bad, Check, IngestOptions, IngestResult, Order, Progress, parse_bytes
-from dataplane.output import BAD_INPUT, INTERRUPTED, AsJson, LakeUrl, emit, err, human_bytes, lake_url, out, report_error
+from dataplane.output import BAD_INPUT, INTERRUPTED, AsJson, LakeUrl, emit, err, human_bytes, lake_url, out, report_error, report_interrupt
 
 __all__ = ["ingest"]
 
@@ -86,7 +86,7 @@ def ingest(
         document = [{"source": bad.source, "reason": bad.reason} for bad in error.bad]
         raise typer.Exit(report_error(error, as_json=as_json, more={"bad": document})) from error
     except KeyboardInterrupt:
-        err.print("interrupted: what was finished is kept; run the same command again to do the rest", style="bold yellow")
+        report_interrupt("interrupted: what was finished is kept; run the same command again to do the rest", as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
     emit(result.to_json(), as_json=as_json, human=lambda: _print_result(result))
     if result.bad:

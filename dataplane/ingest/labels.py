@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from dataplane.errors import BadSample, InvalidArgument
+from dataplane.errors import BadSample, InvalidArgument, redact
 from dataplane.store import open_store
 from dataplane.store.local import translated
 
@@ -89,10 +89,10 @@ class Table:
     these two and no header. The separator is a comma, a semicolon or a tab. Not thread-safe: it remembers which rows were asked for."""
 
     def __init__(self, file: str) -> None:
-        self.file = file
+        self.file = redact(file)
         self._labels: dict[str, set[str]] = {}
         self._used: set[str] = set()
-        for name, label in _rows(_text(file), where=file):
+        for name, label in _rows(_text(file), where=self.file):
             self._labels.setdefault(name, set()).add(label)
 
     def __call__(self, path: str, key: str) -> str:
@@ -130,7 +130,7 @@ def _text(file: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidArgument(f"--label-from csv:{file}: the file is not UTF-8 ({error.reason} at byte {error.start})") from error
+        raise InvalidArgument(f"--label-from csv:{redact(file)}: the file is not UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def _rows(text: str, *, where: str) -> list[tuple[str, str]]:

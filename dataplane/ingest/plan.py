@@ -64,7 +64,10 @@ def key_of(path: str) -> str:
 
 
 def describe(entries: Iterable[Entry], labels: Labels | None, splits: Splits) -> tuple[list[Wanted], list[Bad]]:
-    """The samples that files (sorted by path) should become, and the files that cannot, by their paths alone."""
+    """The samples that files (sorted by path) should become, and the files that cannot, by their paths alone.
+
+    Of several files with one key the first that is named like a picture has it, so that a `1.json` keeps no `1.png` out.
+    """
     wanted: dict[str, Wanted] = {}
     bad = []
     for entry in entries:
@@ -76,8 +79,14 @@ def describe(entries: Iterable[Entry], labels: Labels | None, splits: Splits) ->
             continue
         first = wanted.setdefault(key, sample)
         if first is not sample:
-            bad.append(Bad(entry.path, f"two files with one key: {first.entry.path} has it"))
+            if _like_a_picture(entry.path) and not _like_a_picture(first.entry.path):
+                wanted[key], first, sample = sample, sample, first
+            bad.append(Bad(sample.entry.path, f"two files with one key: {first.entry.path} has it"))
     return list(wanted.values()), bad
+
+
+def _like_a_picture(path: str) -> bool:
+    return posixpath.splitext(path)[1][1:].lower() in EXTENSIONS
 
 
 def assign_classes(schema: Schema, wanted: Iterable[Wanted]) -> tuple[str, ...]:
@@ -87,8 +96,7 @@ def assign_classes(schema: Schema, wanted: Iterable[Wanted]) -> tuple[str, ...]:
     others: set[str] = set()
     for sample in wanted:
         if sample.label is not None:
-            extension = posixpath.splitext(sample.entry.path)[1][1:].lower()
-            (pictures if extension in EXTENSIONS else others).add(sample.label)
+            (pictures if _like_a_picture(sample.entry.path) else others).add(sample.label)
     return schema.merged((), pictures).merged((), others).classes
 
 

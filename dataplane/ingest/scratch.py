@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,11 @@ def _lock(path: Path, how: int) -> int | None:
 
 def _remove_abandoned(parent: Path) -> None:
     for path in parent.glob(f"{_PREFIX}*"):
-        if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.getuid():
+        try:
+            found = path.lstat()
+        except FileNotFoundError:  # another run has just removed it
+            continue
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             continue
         lock = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if lock is not None:

@@ -19,6 +19,7 @@ from blake3 import blake3
 from dataplane.errors import BadSample, InvalidArgument, NotFound, StoreError, StoreUnavailable
 from dataplane.ingest.options import Bad
 from dataplane.store import Store, open_store
+from dataplane.store.local import translated
 
 __all__ = ["Entry", "FolderSource", "Listing", "Source", "StoreSource", "open_source"]
 
@@ -83,10 +84,11 @@ def open_source(url: str, *, apart: Sequence[str]) -> Source:
             raise InvalidArgument(f"{store.url} is the lake itself; give the place that holds the pictures")
         return StoreSource(store, inside)
     root = Path(unquote(urlsplit(url).path) if "://" in url else url).absolute()
-    if not root.exists():
-        raise NotFound(f"{root} does not exist; give the folder that holds the pictures, or a URL such as s3://bucket/prefix")
-    if not root.is_dir():
-        raise InvalidArgument(f"{root} is a file; give the folder that holds it")
+    with translated(root):
+        if not root.exists():
+            raise NotFound(f"{root} does not exist; give the folder that holds the pictures, or a URL such as s3://bucket/prefix")
+        if not root.is_dir():
+            raise InvalidArgument(f"{root} is a file; give the folder that holds it")
     skip = frozenset(_inode(Path(other)) for other in apart if "://" not in other and Path(other).exists())
     real = root.resolve()
     if any(_inode(folder) in skip for folder in (real, *real.parents)):
@@ -159,7 +161,8 @@ class _Walk:
         self.listing = listing
 
     def __iter__(self) -> Iterator[Entry]:
-        top = os.stat(self.source.root)
+        with translated(self.source.root):
+            top = os.stat(self.source.root)
         waiting: list[tuple[str, frozenset[Inode]]] = [("", frozenset({(top.st_dev, top.st_ino)}))]
         while waiting:
             folder, above = waiting.pop()
@@ -223,7 +226,7 @@ class StoreSource:
                 if outside or path.endswith("/") or any(_hidden(part) for part in path.split("/")):
                     listing.ignored += 1
                 else:
-                    listing.entries.append(Entry(path, path, meta["size"], _store_etag(meta["e_tag"], meta["size"])))
+                    listing.entries.append(Entry(_shown(path), path, meta["size"], _store_etag(meta["e_tag"], meta["size"])))
             found(len(listing.entries))
         listing.entries.sort(key=lambda entry: entry.path)
         return listing

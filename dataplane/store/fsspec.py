@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from dataplane.errors import AlreadyExists, DataplaneError, MissingExtra, NotFound, PermissionDenied, StoreError, StoreUnavailable, redact
 from dataplane.ranges import Span, clip, resolve, resolve_option
 from dataplane.store.paths import check_path
@@ -203,7 +205,9 @@ def _bytes(file: Any) -> bytes:
 
 
 def _meta(path: str, info: Mapping[str, Any]) -> ObjectMeta:
-    stamp = info.get("LastModified") or info.get("mtime") or info.get("created") or 0
-    modified = stamp if isinstance(stamp, datetime) else datetime.fromtimestamp(float(stamp), UTC)
-    etag = info.get("ETag") or info.get("etag") or f'"{modified.timestamp()}-{info["size"]}"'
+    stamp = info.get("LastModified") or info.get("mtime") or info.get("created")
+    modified = stamp if isinstance(stamp, datetime) else datetime.fromtimestamp(float(stamp or 0), UTC)
+    # Without a time, whatever the file system tells (a zip has checksums) is what says that a file has changed, as in fsspec's own `ukey`.
+    told = f"{modified.timestamp()}" if stamp else blake3(repr(sorted(info.items())).encode("utf-8", "surrogateescape")).hexdigest(8)
+    etag = info.get("ETag") or info.get("etag") or f'"{told}-{info["size"]}"'
     return {"path": path, "last_modified": modified, "size": info["size"] or 0, "e_tag": str(etag), "version": info.get("VersionId")}

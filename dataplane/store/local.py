@@ -114,7 +114,7 @@ class LocalStore:
 
     def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
         top = self.root / check_path(prefix.rstrip("/")) if prefix else self.root
-        for folder, subfolders, names in os.walk(top):
+        for folder, subfolders, names in os.walk(top, onerror=_unless_gone):
             subfolders.sort()
             if Path(folder) == self.root and _TEMPORARY in subfolders:
                 subfolders.remove(_TEMPORARY)
@@ -300,6 +300,13 @@ def _link(source: str | Path, target: Path) -> None:
         raise AlreadyExists(f"{target} exists already") from error
     finally:
         os.close(folder)
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that went away since it was listed, or never was, holds nothing; of any other the caller must not believe so."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        with translated(error.filename):
+            raise error
 
 
 def _etag(found: os.stat_result) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -141,8 +141,10 @@ class ObstoreStore:
         with self._errors(wanted[0] if wanted else ""):
             try:
                 self._live().delete(wanted)
-            except FileNotFoundError:
-                return
+            except FileNotFoundError:  # some stores stop there
+                for path in wanted:
+                    with suppress(FileNotFoundError):
+                        self._live().delete(path)
 
     def _live(self) -> Any:
         if os.getpid() != self._pid:

@@ -254,6 +254,15 @@ def test_commands_train_evaluate_publish(lake: Lake, tmp_path: Path) -> None:
     assert "go on with --resume" in str(again.exception)
 
 
+def test_the_end_of_a_run_that_diverged_is_told_again(lake: Lake, tmp_path: Path) -> None:
+    config = str(as_toml(tmp_path, configured(epochs=1)))
+    arguments = ("--lake", lake.url, "train", config, "--run", "diverged", "--set", "optimizer.lr=1e30")
+    assert "val_loss nan" in invoke(*arguments).stdout
+    again = invoke(*arguments, "--resume")
+    assert again.exit_code == 0, again.exception
+    assert "val_accuracy 0." in again.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "expected"),
     [

@@ -54,3 +54,10 @@ def test_python_reads_what_we_wrote(tmp_path_factory, samples):
         assert index.key(row) == key
         placed = index.placed(row)
         assert {name: data[p.offset : p.offset + p.size] for name, p in placed.items()} == fields
+
+
+@patient
+@given(keys)
+def test_the_fields_of_a_sample_share_a_base(key):
+    bases = {tar.member_name(key, extension).removesuffix(f".{extension}") for extension in ("cls", "webp", "seg.png", "x" * 15)}
+    assert len(bases) == 1

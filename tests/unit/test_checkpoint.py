@@ -79,6 +79,15 @@ def test_a_damaged_newest_checkpoint_falls_back_loudly(lake: Lake, caplog: pytes
     assert resumed.save(parts(3), progress(3)).parent == good.number
 
 
+def test_the_parent_is_the_checkpoint_that_was_agreed_on(lake: Lake) -> None:
+    writer = Checkpoints(lake, "run")
+    first, _ = (writer.save(parts(step), progress(step)) for step in (1, 2))
+    resumed = Checkpoints(lake, "run")
+    resumed.restore()
+    resumed.restore(first.number)  # the second is damaged where another rank reads it
+    assert resumed.save(parts(3), progress(3)).parent == first.number
+
+
 def test_a_missing_part_and_a_damaged_commit_fall_back_too(lake: Lake) -> None:
     writer = Checkpoints(lake, "run")
     first, second, third = (writer.save(parts(step), progress(step)) for step in (1, 2, 3))

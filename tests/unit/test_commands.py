@@ -173,3 +173,18 @@ def test_a_reader_that_leaves_is_no_failure(lake):
 def test_completion_of_the_shell():
     done = program(env={**os.environ, "_DATAPLANE_COMPLETE": "complete_bash", "COMP_WORDS": "dataplane sh", "COMP_CWORD": "1"})
     assert done.stdout.split() == ["show"]
+
+
+@pytest.mark.parametrize("arguments", [["show", "--json"], ["nosuch", "--json"], ["ls", "--json", "--nosuch"], ["--json", "ls"]])
+def test_wrong_usage_is_a_document_too(arguments):
+    done = program(*arguments)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "invalid-argument"
+    assert error["message"].split()[0] in done.stderr
+
+
+def test_brackets_in_the_url_of_a_lake_are_no_markup(run, tmp_path):
+    url = str(tmp_path / "a[b]" / "c[" / "d]")
+    assert run("init", "--lake", url).startswith(f"{url} is a lake")
+    assert run("ls", "--lake", url).startswith(f"{url} has no datasets yet.")

@@ -48,6 +48,8 @@ def test_a_handler_of_builtins_catches():
     ("text", "expected"),
     [
         ("s3://user:pw@host/x: denied", "s3://***@host/x: denied"),
+        ("https://user:p@ss@host/x", "https://***@host/x"),
+        ("<AWSAccessKeyId>AKIA</AWSAccessKeyId><Host>h</Host>", "<AWSAccessKeyId>***</AWSAccessKeyId><Host>h</Host>"),
         ("GET https://b.s3.amazonaws.com/k?X-Amz-Signature=abc&x=1", "GET https://b.s3.amazonaws.com/k?X-Amz-Signature=***&x=1"),
         ("https://h/k?X-Amz-Credential=AKIA%2F2020&X-Amz-Expires=9", "https://h/k?X-Amz-Credential=***&X-Amz-Expires=***"),
         ("https://acct.blob.core.windows.net/c?sv=2020&sig=abc%3D&se=1", "https://acct.blob.core.windows.net/c?sv=2020&sig=***&se=1"),

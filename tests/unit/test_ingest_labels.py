@@ -89,3 +89,14 @@ def test_which_file_the_labels_lie_in():
     assert label_file("csv:a/b.csv") == "a/b.csv"
     assert label_file("folder") is None
     assert label_file(None) is None
+
+
+def test_no_credential_of_its_url_is_told(tmp_path):
+    file = tmp_path / "token=abc"
+    file.write_text("path,label\na.jpg,cat\n")
+    table = Table(f"file://{file}")
+    assert "token=***" in refused(table, "b.jpg")
+    assert "token=***" in table.note()
+    file.write_bytes(b"\xff")
+    with pytest.raises(InvalidArgument, match=r"token=\*\*\*: the file is not UTF-8"):
+        Table(f"file://{file}")

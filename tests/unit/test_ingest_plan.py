@@ -38,6 +38,13 @@ def test_files_become_samples_and_the_first_by_path_has_the_key():
     assert bad == [Bad("cat/1.png", "two files with one key: cat/1.jpg has it"), Bad("top.jpg", "no folder to take the label from")]
 
 
+def test_what_is_named_like_a_picture_has_the_key_before_other_files():
+    found, bad = describe([entry(path) for path in ("a/1.json", "a/1.png", "a/1.txt", "a/2.csv", "a/2.txt")], None, ALL)
+    assert [(w.key, w.entry.path) for w in found] == [("a/1", "a/1.png"), ("a/2", "a/2.csv")]
+    reason = "two files with one key: a/1.png has it"
+    assert bad == [Bad("a/1.json", reason), Bad("a/1.txt", reason), Bad("a/2.txt", "two files with one key: a/2.csv has it")]
+
+
 def test_a_file_without_a_label_takes_no_key():
     labels = labels_from(r"name:a\.(png)")
     found, bad = describe([entry("a.jpg"), entry("a.png")], labels, ALL)

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from dataplane.errors import BadSample, InvalidArgument, NotFound, PermissionDenied, StoreUnavailable
+from dataplane.errors import BadSample, InvalidArgument, NotFound, PermissionDenied, StoreError, StoreUnavailable
 from dataplane.ingest.source import Entry, FolderSource, StoreSource, open_source
 from dataplane.store import WrapperStore, open_store
 from tests.folders import nobody
@@ -218,3 +218,16 @@ def test_sources_travel_to_other_processes(tmp_path):
     assert pickle.loads(pickle.dumps(source)) == source
     stored = StoreSource(open_store(str(tmp_path)), ("lake",))
     assert pickle.loads(pickle.dumps(stored)).url == stored.url
+
+
+def test_a_name_that_no_folder_can_have():
+    with pytest.raises(StoreError, match="too long"):
+        open_source("/" + "a" * 300, apart=[])
+
+
+def test_odd_names_through_fsspec(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    source = open_source(f"file+fsspec://{tmp_path}", apart=[])
+    (entry,) = source.list(lambda _: None).entries
+    assert entry.path == "\\xff.jpg"
+    assert source.read(entry)[0] == b"x"

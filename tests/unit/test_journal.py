@@ -143,3 +143,23 @@ def test_a_removal_under_way_is_no_obstacle(lake):
     lake.store.delete([meta["path"] for chunk in lake.store.list(f"writers/{writer}") for meta in chunk if meta["path"].endswith(".arrow")])
     (left,) = leftovers(lake.store, "numbers")
     assert left.finished == ()
+
+
+def test_damaged_metadata_are_not_taken_over(lake, caplog):
+    of_a_dead_process(lake, shards=[[0], [1]])
+    damaged, whole = sorted((lake.store.root / "writers").glob("*/*.arrow"))
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    (left,) = leftovers(lake.store, "numbers")
+    assert [finished.shard.index.hex for finished in left.finished] == [whole.stem]
+    assert str(damaged) in caplog.text
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_damaged_journal_is_no_obstacle(lake, caplog, number):
+    writer = of_a_dead_process(lake, shards=[[0], [1]])
+    path = Log(lake.store, f"writers/{writer}").path(number)
+    (lake.store.root / path).write_bytes(b"{}")
+    assert [len(left.finished) for left in leftovers(lake.store, "numbers")] == [number - 2] * (number > 1)
+    assert path in caplog.text

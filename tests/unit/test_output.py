@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from dataplane.errors import CorruptObject, InvalidArgument
-from dataplane.output import AsJson, LakeUrl, emit, exit_code, human_bytes, lake_url, report_error
+from dataplane.output import INTERRUPTED, AsJson, LakeUrl, emit, ending, exit_code, human_bytes, lake_url, report_error
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,52 @@ def test_which_lake(which):
     assert which("where", env=environment) == "from-environment"
     assert which("--lake", "before", "where", env=environment) == "before"
     assert which("where", "--lake", "own", env=environment) == "own"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("raised", "kind", "code"),
+    [
+        (CorruptObject("x is damaged"), "corrupt", 1),
+        (InvalidArgument("no"), "invalid-argument", 2),
+        (KeyboardInterrupt(), "interrupted", 130),
+    ],
+)
+def test_every_end_has_one_document_and_its_code(capsys, as_json, raised, kind, code):
+    with pytest.raises(SystemExit) as end, ending(as_json=as_json):
+        raise raised
+    assert end.value.code == code
+    written = capsys.readouterr().out
+    assert (json.loads(written)["error"]["kind"] == kind) if as_json else written == ""
+
+
+def test_an_interrupted_command_has_a_document(capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def work():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end, ending(as_json=True):
+        app([])
+    assert end.value.code == INTERRUPTED
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "interrupted"
+
+
+def test_a_command_that_told_of_its_end_is_not_told_of_again(capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def work():
+        emit({"ok": False}, as_json=True, human=lambda: None)
+        raise typer.Exit(1)
+
+    with pytest.raises(SystemExit) as end, ending(as_json=True):
+        app([])
+    assert (end.value.code, json.loads(capsys.readouterr().out)) == (1, {"ok": False})
+
+
+def test_a_failure_of_the_program_is_a_document_and_keeps_its_trace(capsys):
+    with pytest.raises(RuntimeError, match="bug"), ending(as_json=True):
+        raise RuntimeError("bug at https://user:pw@host/")
+    assert json.loads(capsys.readouterr().out) == {"error": {"kind": "internal", "message": "RuntimeError: bug at https://***@host/"}}

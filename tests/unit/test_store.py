@@ -5,7 +5,9 @@ import os
 import pickle
 import socket
 import uuid
+import zipfile
 
+import obstore
 import pytest
 
 from dataplane.errors import (
@@ -22,6 +24,7 @@ from dataplane.store import Reject, open_store
 from dataplane.store.fsspec import FsspecStore
 from dataplane.store.local import LocalStore, translated
 from dataplane.store.obs import ObstoreStore, _may_pass
+from tests.folders import nobody
 
 
 @pytest.mark.parametrize(
@@ -228,3 +231,37 @@ def test_a_file_system_that_raises_anything_leaks_nothing():
         store.head("a")
     with pytest.raises(StoreError):
         store.get_range("a", start=0, end=1)
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one():
+    with nobody() as folder:
+        store = open_store(str(folder))
+        store.put("a/b", b"")
+        (folder / "a").chmod(0)
+        try:
+            with pytest.raises(PermissionDenied):
+                list(store.list())
+        finally:
+            (folder / "a").chmod(0o700)
+    assert list(open_store(str(folder)).list("nothing")) == []
+
+
+def test_an_etag_changes_with_the_bytes_where_a_file_system_has_no_times(tmp_path):
+    etags = []
+    for data in (b"one", b"two", b"two"):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(zipfile.ZipInfo("x"), data)
+        store = open_store(f"zip://::file://{tmp_path}/a.zip")
+        ((meta,),) = store.list()
+        assert meta["e_tag"] == store.head("x")["e_tag"]
+        etags.append(meta["e_tag"])
+    assert etags[0] != etags[1] == etags[2]
+
+
+def test_a_missing_object_keeps_no_other_from_being_deleted(tmp_path):
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    store._store = obstore.store.LocalStore(str(tmp_path))  # obstore's store of folders stops at the first missing one
+    for name in "abc":
+        store.put(name, b"x")
+    store.delete(["a", "missing", "b", "c"])
+    assert list(tmp_path.iterdir()) == []

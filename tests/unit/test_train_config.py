@@ -56,6 +56,7 @@ def test_examples_are_configurations() -> None:
         (changed(model__widht=3), "model.widht: no such key; allowed here: dropout, kind, width"),
         (changed(data__valid="val"), "data.valid: no such key; allowed here: dataset, lanes, threads, train, transform, validate,"),
         (changed(hot={"directory": "/hot"}), "hot.limit: missing"),
+        (changed(data__transform=[{"op": "CenterCrop", "size": 8}]), "data.transform: a network computes in floats: end with ToFloat"),
         (changed(epochs=0), "epochs: input should be greater than or equal to 1, got 0"),
         (changed(batch_size="many"), "batch_size: input should be a valid integer"),
         (changed(model={"kind": "vit"}), "model.kind: must be one of cnn, resnet"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.errors import InvalidArgument
+from dataplane.errors import InvalidArgument, StorageFull, StoreError
 from train.samples import SampleLog, cut_sample_logs
 
 
@@ -73,3 +73,21 @@ def test_a_line_says_who_got_what(tmp_path: Path) -> None:
     log.close()
     line = json.loads(Path(f"{tmp_path / 'samples'}.rank1").read_text())
     assert line == {"run": "run", "epoch": 2, "step": 9, "rank": 1, "positions": [4, 6], "keys": ["a b", "ü\udcff"]}
+
+
+@pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b"{}\n"])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "samples.rank0").write_bytes(line)
+    with pytest.raises(InvalidArgument, match="is no sample log"):
+        cut_sample_logs(tmp_path / "samples", run="run", step=3)
+    assert (tmp_path / "samples.rank0").read_bytes() == line
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_ours() -> None:
+    with pytest.raises(StoreError):
+        SampleLog(Path("/dev/null/samples"), run="run", rank=0)
+    log = SampleLog.__new__(SampleLog)
+    with open("/dev/full", "ab", buffering=0) as full:
+        log._run, log._rank, log._file = "run", 0, full
+        with pytest.raises(StorageFull):
+            log.write(epoch=0, step=1, positions=[1], keys=["a"])

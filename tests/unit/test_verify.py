@@ -152,3 +152,22 @@ def test_references_are_found_anywhere():
 
 def test_a_report_starts_well():
     assert Report().ok
+
+
+@pytest.mark.parametrize(("lost", "count"), [(1, 3), (2, 3), (3, 5), (2, 2)])
+def test_a_lost_commit(lake, lost, count):
+    for number in range(1, count):
+        make.dataset(lake, "others", train=(5, number))
+    path = f"datasets/others/log/{lost:020d}.json"
+    lake.store.delete(path)
+    assert problems(lake) == ([path] if lost < count else [])
+
+
+def test_a_lost_commit_of_a_run_and_of_a_tag(lake):
+    for _ in range(2):
+        lake.log("runs", "first").append(lambda _: {})
+        lake.catalog.tag("numbers", "prod", 1)
+    lost = [f"datasets/numbers/tags/prod/{1:020d}.json", f"runs/first/log/{1:020d}.json"]
+    lake.store.delete(lost)
+    assert sorted(problems(lake)) == lost
+    assert problems(lake, "numbers") == []
