@@ -56,12 +56,26 @@ def document(
         "rounds": schedule.rounds,
         "settings": {**settings, "seconds": schedule.seconds},
         "data": dict(data),
-        "results": [result(outcome) for outcome in outcomes],
+        "results": compared([result(outcome) for outcome in outcomes]),
     }
 
 
+def compared(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries with `ours_over`: how many times its rate ours had, round by round, as median, low and high.
+
+    Rounds are taken in turns, so a pair ran next to each other: its ratio keeps still where a busy machine moves both rates.
+    """
+    ours = next((r["rates"] for r in results if r["role"] == "ours" and r["error"] is None), None)
+    return [{**r, "ours_over": _ratios(ours, r["rates"]) if ours and r["error"] is None else None} for r in results]
+
+
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    pairs = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return {"median": round(statistics.median(pairs), 2), "low": round(min(pairs), 2), "high": round(max(pairs), 2)}
+
+
 def table(run: Mapping[str, Any]) -> Table:
-    """Fastest first, the bounds and the failed last, each beside the fastest peer."""
+    """Fastest first, the bounds and the failed last, each with how many times its rate ours had."""
     settings, data = run["settings"], run["data"]
     shown = Table(
         title=f"{run['task']}: {run['summary']}",
@@ -71,16 +85,16 @@ def table(run: Mapping[str, Any]) -> Table:
         ),
     )
     shown.add_column("contender")
-    for heading in ("median", "low", "high", "× best peer"):
+    for heading in ("median", "low", "high", "ours over it (low to high)"):
         shown.add_column(heading, justify="right")
     shown.add_column("unit")
     shown.add_column("remark")
-    best = max((r["median"] for r in run["results"] if r["role"] == "peer" and r["error"] is None), default=None)
     for r in ranked(run["results"]):
         if r["error"] is not None:
             shown.add_row(r["contender"], "–", "–", "–", "–", r["unit"], f"[red]failed:[/red] {r['error']}")
             continue
-        times = f"{r['median'] / best:.2f}" if best else "–"
+        over = r["ours_over"]
+        times = "–" if over is None or r["role"] == "ours" else f"{over['median']:.2f} ({over['low']:.2f} to {over['high']:.2f})"
         remark = "a bound, not a peer" if r["role"] == "bound" else ""
         shown.add_row(r["contender"], f"{r['median']:,.0f}", f"{r['low']:,.0f}", f"{r['high']:,.0f}", times, r["unit"], remark)
     return shown

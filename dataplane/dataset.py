@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dataplane.catalog import Version
-from dataplane.errors import CorruptObject, NotFound
+from dataplane.errors import CorruptObject, InvalidArgument, NotFound
 from dataplane.formats import tar
 from dataplane.formats.index import ShardIndex, read_index
 from dataplane.manifest import Part, ShardRow, read_metadata, read_shards
-from dataplane.objects import Objects
+from dataplane.objects import Objects, past_damage
 from dataplane.schema import Schema
 from dataplane.store import Store
 
@@ -91,15 +91,16 @@ class Split(Sequence[Sample]):
             yield from self.read_many(range(start, min(len(self), start + step)))
 
     def read_many(self, indices: Sequence[int]) -> list[Sample]:
-        """Samples in the order asked for; those of one shard share requests. Every field is checked against its CRC."""
+        """Samples in the order asked for; those of one shard share requests. Every field is checked against its CRC (see `past_damage`)."""
         wanted: dict[int, list[tuple[int, int]]] = {}
         for place, index in enumerate(indices):
             number, row = self._locate(index)
             wanted.setdefault(number, []).append((place, row))
         found: dict[int, Sample] = {}
         for number, places in wanted.items():
-            shard = self.shards[number]
-            fields = tar.read_many(self.dataset.store, shard.row.ref, shard.index, [row for _, row in places])
+            shard, store = self.shards[number], self.dataset.store
+            read = partial(tar.read_many, store, shard.row.ref, shard.index, [row for _, row in places])
+            fields = past_damage(store, shard.row.ref, read)
             for (place, row), values in zip(places, fields, strict=True):
                 found[place] = Sample(shard.index.key(row), values, _metadata(shard.index, row))
         return [found[place] for place in range(len(indices))]
@@ -160,18 +161,25 @@ class Dataset:
         )
 
     def metadata(self, columns: Sequence[str] | None = None) -> Any:
-        """The metadata of the samples that this version has, as a `pyarrow.Table` with the column `split` added."""
+        """The metadata of the samples that this version has, as a `pyarrow.Table` with the column `split` added, or just some columns.
+
+        A column that not every part has is null for the samples of the others.
+        """
         tables = [self.part_metadata(part, rows, columns) for part, rows in self.parts]
         if not tables:
             raise NotFound(f"{self} has no samples")
-        return pa.concat_tables(tables, promote_options="default")
+        table = pa.concat_tables(tables, promote_options="default")
+        missing = [name for name in columns or () if name not in table.column_names]
+        if missing:
+            raise InvalidArgument(f"{self} has no metadata {', '.join(missing)}; leave `columns` out to see what it has")
+        return table if columns is None else table.select(list(dict.fromkeys(columns)))
 
     def through(self, store: Store) -> Dataset:
         """The same version, read through another store: a hot tier in front of the lake's."""
         return Dataset(store, self.version)
 
     def part_metadata(self, part: Part, rows: tuple[ShardRow, ...], columns: Sequence[str] | None) -> Any:
-        """What `metadata` gives, of the samples of one of `parts`."""
+        """What `metadata` gives, of the samples of one of `parts`, which need not have all `columns`."""
         wanted = None if columns is None else sorted({*columns, "shard", "row"} - {"split"})
         table = read_metadata(self._objects.get(part.metadata), where=f"{self.store.url}/{part.metadata.path}", columns=wanted)
         shard, row = (table.column(name).to_numpy() for name in ("shard", "row"))
@@ -182,7 +190,7 @@ class Dataset:
         names = pa.array([of.split for of in rows], pa.string())
         table = table.append_column("split", names.take(pa.array(shard)) if len(table) else pa.array([], pa.string()))
         table = table.filter(pa.array(keep))
-        return table if columns is None else table.select(list(columns))
+        return table if columns is None else table.select([name for name in dict.fromkeys(columns) if name in table.column_names])
 
 
 class _Indexes:

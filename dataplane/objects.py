@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from blake3 import blake3
 
@@ -12,7 +13,9 @@ from dataplane.errors import AlreadyExists, CorruptObject
 from dataplane.refs import Digest, Foreign, ObjectRef
 from dataplane.store import Offer, Reject, Store
 
-__all__ = ["Objects", "digest_bytes", "digest_file"]
+__all__ = ["Objects", "digest_bytes", "digest_file", "past_damage"]
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("dataplane")
 _CHUNK_BYTES: Final = 8 << 20
@@ -50,19 +53,10 @@ class Objects:
         return ref
 
     def get(self, ref: ObjectRef) -> memoryview:
-        """All bytes of an object, checked against its digest. Raises `NotFound` or `CorruptObject`.
-
-        Where they come from a copy that turns out damaged, it is dropped and the object read once more.
-        """
+        """All bytes of an object, checked against its digest (see `past_damage`). Raises `NotFound` or `CorruptObject`."""
         if isinstance(ref, Foreign):
             raise CorruptObject(f"{ref}: adopted objects have no place in this lake's store")
-        try:
-            return self._checked(ref)
-        except CorruptObject:
-            if not isinstance(self.store, Reject):
-                raise
-            self.store.reject(ref)
-        return self._checked(ref)
+        return past_damage(self.store, ref, lambda: self._checked(ref))
 
     def _checked(self, ref: Digest) -> memoryview:
         data = memoryview(self.store.get(ref.path).buffer())
@@ -93,6 +87,17 @@ class Objects:
             except CorruptObject as error:
                 _logger.warning("%s; it is written anew", error)
                 self.store.put(ref.path, source)
+
+
+def past_damage(store: Store, ref: ObjectRef, read: Callable[[], T]) -> T:
+    """What `read` gives of `ref`. Where its bytes fail a check and `store` holds copies, a damaged one is dropped, and read once more."""
+    try:
+        return read()
+    except CorruptObject:
+        if not isinstance(store, Reject):
+            raise
+    store.reject(ref)
+    return read()
 
 
 def check(data: memoryview, ref: Digest, *, where: str) -> None:

@@ -28,6 +28,9 @@ class Batch(Mapping[str, Any]):
     sample_keys: tuple[str, ...]
     valid: npt.NDArray[np.bool_]
 
+    __eq__ = object.__eq__  # a Mapping would compare arrays
+    __hash__ = object.__hash__
+
     def __getitem__(self, name: str) -> Any:
         return self.fields[name]
 

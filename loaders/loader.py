@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import operator
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -23,7 +26,7 @@ from dataplane.errors import DataplaneError, InvalidArgument, MissingExtra, Stat
 from dataplane.order import Order, default_lanes, default_window
 from loaders.batch import Batch
 from loaders.buffers import BufferPool
-from loaders.fields import Draw, Filler, compile_transform
+from loaders.fields import Draw, compile_transform
 from loaders.pipeline import Pipeline, Work
 from loaders.schedule import Schedule, Step, Tail
 from loaders.source import Reader, SampleSource, Spot
@@ -48,10 +51,10 @@ class Loader:
         seed: of the order and of every random parameter.
         shuffle: False delivers samples in the order they are stored in, for evaluation.
         tail: what happens to samples left over at the end of an epoch: "drop", a "short" batch, or one that is "pad"ded.
-        hot: a hot tier to read through.
+        hot: a hot tier to read through. Where its limit is small and `world` is 1, it lowers the default of `lanes`.
         rank, world: which share of every global batch is ours; by default torch.distributed's, where it runs, else 0 of 1.
         threads: that read and decode; by default one a usable core. 0 works on the caller's thread, for debuggers.
-        prefetch: batches prepared ahead.
+        prefetch: batches prepared while the consumer has one.
         lanes, window: of the order; see docs/order.md.
         output: "numpy" arrays or "torch" tensors that share their memory.
 
@@ -88,7 +91,10 @@ class Loader:
         self._source = SampleSource(self.split, tuple(transform))
         self._to_output = _output(output)
         self._asked = (lanes, window)
-        lanes, window = self._order_arguments(lanes, window, hot)
+        window = default_window(self.split.counts) if window is None else window
+        lanes = self._default_lanes(window, hot) if lanes is None else lanes
+        if shuffle:
+            _warn_if_shared(lanes, world, stacklevel=3)
         version = split.dataset.version
         self._state = State(version.name, version.number, version.id, split.name, len(split), seed, 0, 0, lanes, window, shuffle)
         self._order(self._state)  # raises for what is out of range
@@ -96,7 +102,10 @@ class Loader:
         self._pool = BufferPool(keep=self._prefetch + 2)
         self._local = threading.local()
         self._stats = Stats()
+        self._closed = False
+        self._hot_stats: dict[str, Any] | None = None  # the last ones, once closed
         self._turn = 0  # which iterator is the current one
+        self._pipeline: Callable[[], Pipeline[_Filling] | None] = lambda: None  # its pipeline
 
     def __len__(self) -> int:
         """Batches in a whole epoch, the same for every rank."""
@@ -117,7 +126,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the current epoch. An older iterator of this loader ends; after `break`, a new one continues."""
-        self._turn += 1
+        self._end_iteration()
         return self._iterate(self._turn)
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,23 +149,30 @@ class Loader:
         if not 0 <= loaded.position <= loaded.samples:
             raise StateMismatch(f"the state stands at position {loaded.position} of {loaded.samples} samples")
         self._order(loaded)
+        if loaded.shuffle:
+            _warn_if_shared(loaded.lanes, self._schedule.world, stacklevel=3)
         self._state = loaded
-        self._turn += 1
+        self._end_iteration()
 
     def restart(self, *, epoch: int = 0) -> None:
         """Begin `epoch` from its first sample."""
-        self._state = replace(self._state, epoch=epoch, position=0)
-        self._turn += 1
+        state = replace(self._state, epoch=epoch, position=0)
+        self._order(state)  # raises for what is out of range
+        self._state = state
+        self._end_iteration()
 
     def stats(self) -> dict[str, Any]:
         """Totals since this loader was made: samples, bytes, seconds by stage and, with a hot tier, its counters."""
-        return {**self._stats.to_dict(), "hot": None if self._hot is None else self._hot.stats().to_json()}
+        hot = self._hot_stats if self._hot is None or self._closed else self._hot.stats().to_json()
+        return {**self._stats.to_dict(), "hot": hot}
 
     def close(self) -> None:
         """End the current iterator and let go of the hot tier. The loader can be used again only with hot=None."""
-        self._turn += 1
-        if self._hot is not None:
+        self._end_iteration()
+        if self._hot is not None and not self._closed:
+            self._hot_stats = self._hot.stats().to_json()
             self._hot.close()
+        self._closed = True
 
     def __enter__(self) -> Loader:
         return self
@@ -166,11 +182,21 @@ class Loader:
 
     # ------------------------------------------------------------------ iteration
 
+    def _end_iteration(self) -> None:
+        """Stop the threads of the current iterator, which ends at its next step. The next one is the current one."""
+        self._turn += 1
+        pipeline = self._pipeline()
+        if pipeline is not None:
+            pipeline.close()
+
     def _iterate(self, turn: int) -> Iterator[Batch]:
+        if turn != self._turn:
+            return
         if not self._schedule.count(self._state.position):  # a state saved with another batch size can leave less than a batch
             self._state = replace(self._state, epoch=self._state.epoch + 1, position=0)
         state = self._state
-        with closing(Pipeline(self._works(state), threads=self._threads, depth=self._prefetch)) as pipeline:
+        with closing(Pipeline(self._works(state), threads=self._threads, depth=self._prefetch + 1)) as pipeline:
+            self._pipeline = weakref.ref(pipeline)
             away = 0.0
             while turn == self._turn:
                 asked = time.perf_counter()
@@ -179,9 +205,9 @@ class Loader:
                 if filling is None:
                     return
                 self._stats.delivered(wait_seconds=got - asked, consumer_seconds=away)
-                self._state = self._after(state, filling.step)
                 batch = filling.batch(state.epoch, self._to_output)
-                del filling  # only the consumer holds the batch now
+                self._state = self._after(state, filling.step)  # the last thing: an interrupt before it loses nothing
+                del filling
                 yield batch
                 del batch
                 away = time.perf_counter() - got
@@ -246,31 +272,24 @@ class Loader:
     def _order(self, state: State) -> Order:
         return Order(self.split.counts, seed=state.seed, epoch=state.epoch, lanes=state.lanes, window=state.window, shuffle=state.shuffle)
 
-    def _order_arguments(self, lanes: int | None, window: int | None, hot: Hot | None) -> tuple[int, int]:
+    def _default_lanes(self, window: int, hot: Hot | None) -> int:
+        """As many as mix well, or fewer where the shards under way at one time would not fit the hot tier: a lane has about
+        window / count + 1 of them open. Ranks do not know each other's limits and must agree, so only a lone one decides that itself."""
         world = self._schedule.world
-        window = default_window(self.split.counts) if window is None else window
-        if lanes is None:
-            lanes = default_lanes(world)
-            if hot is not None:
-                lanes = self._lanes_that_fit(lanes, window, hot.limit_bytes)
-        if lanes % world:
-            warnings.warn(
-                f"lanes={lanes} is no multiple of world={world}: ranks share shards, so each shard is read by up to {world} of them",
-                stacklevel=3,
-            )
-        return lanes, window
-
-    def _lanes_that_fit(self, lanes: int, window: int, limit_bytes: int) -> int:
-        """Fewer lanes where the shards under way at one time would not fit the hot tier. A lane has about window / count + 1 open."""
+        lanes = default_lanes(world)
         sizes = [shard.row.ref.size for shard in self.split.shards]
-        if not sizes or sum(sizes) <= limit_bytes:
+        if hot is None or sum(sizes) <= hot.limit_bytes:
             return lanes
-        live_bytes = float(np.median(sizes)) * (window / max(1.0, float(np.median(self.split.counts))) + 1)
-        world = self._schedule.world
-        fitting = max(world, int(limit_bytes / live_bytes) // world * world)
-        if fitting < lanes:
-            _logger.warning("the hot tier's limit holds the shards of %d lanes, not of %d: shuffling with %d", fitting, lanes, fitting)
-        return min(lanes, fitting)
+        open_bytes = float(np.median(sizes)) * (window / max(1.0, float(np.median(self.split.counts))) + 1)
+        fitting = max(world, int(hot.limit_bytes / open_bytes) // world * world)
+        if fitting >= lanes:
+            return lanes
+        text = f"the hot tier's limit of {hot.limit_bytes:,} bytes holds the shards of {fitting} lanes, not of {lanes}"
+        if world > 1:
+            _logger.warning("%s: shards will be fetched more than once; give all ranks lanes=%d to shuffle within the limit", text, fitting)
+            return lanes
+        _logger.warning("%s: shuffling with %d", text, fitting)
+        return fitting
 
     def _check_feasible(self) -> None:
         if not len(self.split):
@@ -278,7 +297,8 @@ class Loader:
         if not len(self):
             need = self._schedule.global_batch
             raise InvalidArgument(
-                f"{self.split} has {len(self.split)} samples, fewer than one global batch of {need}; use tail='short' or a smaller batch_size"
+                f"{self.split} has {len(self.split)} samples, fewer than one global batch of {need}; "
+                "use tail='short' or a smaller batch_size"
             )
 
 
@@ -318,7 +338,18 @@ def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:
     return 0, 1
 
 
+def _warn_if_shared(lanes: int, world: int, *, stacklevel: int) -> None:
+    readers = world // math.gcd(world, lanes)
+    if readers > 1:
+        text = f"lanes={lanes} is no multiple of world={world}: ranks share shards, so each shard is read by {readers} of them"
+        warnings.warn(text, stacklevel=stacklevel)
+
+
 def _positive(what: str, value: int, *, least: int) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise InvalidArgument(f"{what} is {value!r}; it must be an integer") from None
     if value < least:
         raise InvalidArgument(f"{what} is {value}; it must be at least {least}")
     return value

@@ -1,7 +1,7 @@
 """Threads that fill batches: jobs of several samples are done by any thread, batches are delivered in order.
 
-No polling and no locks: threads and the consumer wait on queues. A pipeline ends when it is closed, when its consumer forgets it, when a
-job fails (the error reaches the consumer in the failed batch's turn), and at interpreter exit. The garbage collector may be who finds it
+No polling: threads and the consumer wait on queues. A pipeline ends when it is closed, when its consumer forgets it, when a job fails
+(the error reaches the consumer in the failed batch's turn), and at interpreter exit. The garbage collector may be who finds it
 forgotten, on any thread and in the middle of anything, so ending one takes no lock and does not wait for ever.
 """
 
@@ -33,11 +33,22 @@ class Work(Generic[T]):
 
     jobs: Sequence[Callable[[], None]]
     result: T
-    left: int = field(init=False)
+    settled: bool = field(init=False)  # as far as the consumer knows
     error: BaseException | None = field(init=False, default=None)
+    _left: int = field(init=False)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.left = len(self.jobs)
+        self._left = len(self.jobs)
+        self.settled = not self.jobs
+
+    def count(self, error: BaseException | None) -> bool:
+        """Take note of a job that is done, or failed. Whether that settles the batch: true once, for the last job or the first failure."""
+        with self._lock:
+            self._left -= 1
+            settles = self.error is None and (error is not None or not self._left)
+            self.error = self.error or error
+            return settles
 
 
 class _Shared(Generic[T]):
@@ -46,7 +57,7 @@ class _Shared(Generic[T]):
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
         self.jobs: SimpleQueue[tuple[Work[T], Callable[[], None]] | None] = SimpleQueue()  # None is the end, in both
-        self.done: SimpleQueue[tuple[Work[T], BaseException | None] | None] = SimpleQueue()
+        self.settled: SimpleQueue[Work[T] | None] = SimpleQueue()
         self.closed = False
 
 
@@ -109,21 +120,16 @@ class Pipeline(Generic[T]):
             return
         if self._pid != os.getpid():
             raise InvalidArgument("this iterator was begun before a fork, and its threads stayed behind; start processes with 'spawn'")
-        while work.left and work.error is None:
-            self._count(self._shared.done.get())
+        while not work.settled:
+            settled = self._shared.settled.get()
+            if settled is None:  # closed by somebody else
+                raise StopIteration
+            settled.settled = True
         if work.error is not None:
             try:
                 raise work.error
             finally:
                 work.error = None  # through its traceback it would hold itself, and the batch
-
-    def _count(self, done: tuple[Work[T], BaseException | None] | None) -> None:
-        """Take note of a job that is done, of whichever batch."""
-        if done is None:  # closed by somebody else
-            raise StopIteration
-        work, error = done
-        work.left -= 1
-        work.error = work.error or error
 
 
 def _serve(shared: _Shared[T]) -> None:
@@ -134,7 +140,8 @@ def _serve(shared: _Shared[T]) -> None:
             job()
         except BaseException as raised:
             error = raised
-        shared.done.put((work, error))
+        if work.count(error):
+            shared.settled.put(work)
         del item, work, job, error  # hold no batch while waiting
     shared.jobs.put(None)  # for the next thread
 
@@ -145,7 +152,7 @@ def _stop(shared: _Shared[T]) -> None:
         while True:
             shared.jobs.get_nowait()
     shared.jobs.put(None)
-    shared.done.put(None)
+    shared.settled.put(None)
     if threading.current_thread() in shared.threads:  # one of them collected the pipeline: they end by themselves
         return
     until = time.monotonic() + _PATIENCE_SECONDS

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from dataplane import Lake
-from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument, StateMismatch
+from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument, NotFound, StateMismatch
+from dataplane.formats.index import ShardIndex
 from loaders import CenterCrop, HorizontalFlip, Int64, Loader, Normalize, RandomResizedCrop, Resize
 from tests.pictures import make_dataset, picture
 from tiering import Hot
@@ -69,6 +70,7 @@ def test_batches_have_the_shapes_and_types_that_were_asked_for(train):
     assert batch.positions.tolist() == [0, 1, 2, 3]
     assert batch.valid.all()
     assert batch.epoch == 0
+    assert len({batch, *loader_of(train)}) == 1 + len(loader_of(train))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,41 @@ def test_after_break_it_continues_and_an_older_iterator_ends(train, epoch):
     assert by_key([*got, *loader]) == epoch
 
 
+def test_an_older_iterator_that_had_not_begun_moves_nothing(train):
+    loader = loader_of(train, tail="drop")
+    older = iter(loader)
+    loader.load_state_dict({**loader.state_dict(), "position": N - 1})  # less than a batch is left
+    assert list(older) == []
+    assert (loader.epoch, loader.position) == (0, N - 1)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_interrupt_while_a_batch_is_handed_over_loses_nothing(train, epoch, threads, monkeypatch):
+    key, asked = ShardIndex.key, []
+
+    def interrupted(index, row):
+        asked.append(row)
+        if len(asked) == 10:
+            raise KeyboardInterrupt
+        return key(index, row)
+
+    loader, got = loader_of(train, threads=threads), []
+    monkeypatch.setattr(ShardIndex, "key", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        got.extend(batch for batch in loader)
+    assert loader.position == 4 * len(got) == 8
+    assert by_key([*got, *loader]) == epoch
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_batches_are_prepared_while_the_consumer_has_one(train, prefetch):
+    loader = loader_of(train, prefetch=prefetch)
+    batches = iter(loader)
+    for _ in range(2):
+        next(batches)
+        assert len(loader._pipeline()._ahead) == prefetch
+
+
 def test_the_state_after_the_last_batch_is_the_next_epochs_start(train):
     loader = loader_of(train, tail="drop")
     states = [loader.state_dict() for _ in loader]
@@ -180,6 +217,30 @@ def test_the_hot_tier_serves_the_second_epoch(train, epoch, tmp_path):
     assert warm["hits"] > cold["hits"]
 
 
+def test_the_hot_tiers_counters_outlive_it(train, tmp_path):
+    with loader_of(train, hot=Hot(tmp_path / "hot", limit="64 MiB")) as loader:
+        list(loader)
+        before = loader.stats()
+    loader.close()
+    assert loader.stats()["hot"]["misses"] == before["hot"]["misses"] > 0
+    assert loader.stats()["samples"] == N
+
+
+def test_a_small_hot_tier_means_fewer_lanes_unless_ranks_have_to_agree(tmp_path, caplog):
+    split = make_dataset(Lake.init(str(tmp_path / "lake")), "many", [20] * 12)["train"]
+    assert sum(shard.row.ref.size for shard in split.shards) > 600 << 10
+    options = {"batch_size": 4, "transform": {"cls": Int64()}, "hot": Hot(tmp_path / "hot", limit="600 KiB")}
+    with Loader(split, **options) as alone:
+        assert alone.state_dict()["lanes"] < 48
+        assert sorted(key for batch in alone for key in batch.sample_keys) == sorted(sample.key for sample in split)
+    assert "shuffling with" in caplog.text
+    with Loader(split, **options, rank=0, world=2) as first:
+        assert first.state_dict()["lanes"] == 48
+    assert "give all ranks lanes=" in caplog.text
+    with Loader(split, **options, lanes=24) as told:
+        assert told.state_dict()["lanes"] == 24
+
+
 def flip_byte(path, at):
     os.chmod(path, 0o644)
     with open(path, "r+b") as file:
@@ -187,6 +248,29 @@ def flip_byte(path, at):
         byte = file.read(1)
         file.seek(at)
         file.write(bytes([byte[0] ^ 0x40]))
+
+
+def test_flipped_bytes_in_all_hot_indexes_and_tables_are_healed(train, epoch, tmp_path):
+    hot = Hot(tmp_path / "hot", limit="64 MiB")
+    with loader_of(train, hot=hot) as loader:
+        list(loader)
+    copies = [path for path in (tmp_path / "hot" / "objects").iterdir() if path.suffix != ".tar"]
+    assert len(copies) == len(COUNTS) + 1
+    for copy in copies:
+        flip_byte(copy, copy.stat().st_size // 2)
+    with loader_of(train, hot=hot) as loader:
+        assert by_key(loader) == epoch
+        assert loader.stats()["hot"]["corrupt"] == len(copies)
+
+
+def test_a_flipped_byte_in_a_hot_shard_is_healed_under_random_access(damaged, tmp_path):
+    _, split, shard, at, key = damaged
+    with Hot(tmp_path / "hot", limit="64 MiB").wrap(split.dataset.store) as store:
+        hot = split.dataset.through(store)["train"]
+        whole = hot[2]
+        flip_byte(tmp_path / "hot" / "objects" / shard.name, at)
+        assert hot[2] == whole == split[2]
+        assert (whole.key, store.stats().corrupt) == (key, 1)
 
 
 @pytest.fixture
@@ -230,6 +314,17 @@ def test_a_missing_shard_is_named(damaged):
     assert "pictures@1/train" in str(caught.value)
 
 
+def test_a_missing_shard_is_named_by_stores_that_are_asked_for_ranges():
+    lake = Lake.init("memory://a-missing-shard")
+    split = make_dataset(lake, "pictures", [3])["train"]
+    assert len(by_key(loader_of(split))) == 3
+    lake.store.delete(split.shards[0].row.ref.path)
+    with pytest.raises(NotFound, match="no such object") as caught:
+        list(loader_of(split))
+    for part in ("pictures@1/train", split.shards[0].index.key(0)[:-1], str(split.shards[0].row.ref)):
+        assert part in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -238,6 +333,8 @@ def test_a_missing_shard_is_named(damaged):
         ({"transform": {"jpg;png": [Int64()]}}, "jpg;png"),
         ({"transform": {"jpg;png": [HorizontalFlip()]}}, "size"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"threads": 1.5}, "threads is 1.5"),
         ({"batch_size": 1000, "tail": "drop"}, "fewer than one global batch"),
         ({"rank": 1}, "together"),
         ({"rank": 2, "world": 2}, "rank 2 of world 2"),
@@ -263,11 +360,49 @@ def test_a_state_of_something_else_is_refused(lake, train):
         loader_of(train, lanes=8).load_state_dict(state)
 
 
+def test_a_resume_that_makes_ranks_share_shards_says_so(train):
+    state = loader_of(train, lanes=48).state_dict()
+    rank = loader_of(train, lanes=None, rank=0, world=20)
+    with pytest.warns(UserWarning, match="lanes=48 is no multiple of world=20.*read by 5 of them"):
+        rank.load_state_dict(state)
+
+
+def test_numpy_integers_make_a_plain_state(train):
+    loader = loader_of(train, seed=np.int64(5), batch_size=np.int64(4), lanes=np.int32(4), window=np.int16(6))
+    next(iter(loader))
+    plain = loader_of(train)
+    next(iter(plain))
+    assert json.dumps(loader.state_dict()) == json.dumps(plain.state_dict())
+
+
+def test_an_impossible_epoch_is_refused_at_once(train):
+    loader = loader_of(train)
+    state = loader.state_dict()
+    with pytest.raises(InvalidArgument, match="epoch is -1"):
+        loader.restart(epoch=-1)
+    assert loader.state_dict() == state
+
+
 def test_abandoned_iterators_leave_no_thread(train):
     for _ in range(3):
         for _batch in loader_of(train, batch_size=2, threads=3):
             break
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("dataplane-loader")] == []
+    assert loader_threads() == []
+
+
+def loader_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("dataplane-loader")]
+
+
+@pytest.mark.parametrize("end", [iter, Loader.restart, Loader.close, lambda loader: loader.load_state_dict(loader.state_dict())])
+def test_an_iterator_that_is_ended_leaves_no_thread_even_if_it_is_kept(train, end):
+    loader = loader_of(train)
+    batches = iter(loader)
+    next(batches)
+    assert len(loader_threads()) == 2
+    end(loader)
+    assert loader_threads() == []
+    assert list(batches) == []
 
 
 def test_the_interpreter_exits_in_the_middle_of_an_epoch(lake):

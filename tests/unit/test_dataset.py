@@ -1,10 +1,11 @@
 """Datasets as users hold them: splits, samples, metadata."""
 
+import pyarrow as pa
 import pytest
 
 from dataplane import Dataset, Lake, Sample, Split
-from dataplane.errors import CorruptObject, NotFound
-from dataplane.manifest import METADATA, Part, write_metadata, write_shards
+from dataplane.errors import CorruptObject, InvalidArgument, NotFound
+from dataplane.manifest import METADATA, Part, read_metadata, write_metadata, write_shards
 from dataplane.testing import RecordingStore
 from tests import make
 
@@ -82,6 +83,23 @@ def test_metadata_is_a_table(numbers):
     narrow = numbers.metadata(["split", "label"])
     assert narrow.column_names == ["split", "label"]
     assert narrow.num_rows == 9
+
+
+def test_metadata_that_is_not_there(numbers):
+    with pytest.raises(InvalidArgument, match="no metadata nope, neither"):
+        numbers.metadata(["nope", "key", "neither"])
+    assert numbers.metadata(["key", "key"]).column_names == ["key"]
+
+
+def test_metadata_that_only_some_parts_have_is_null_elsewhere(lake):
+    shards = [make.finished(lake, "train", range(2)), make.finished(lake, "train", range(2, 4))]
+    plain, graded = (make.part(lake, [shard]) for shard in shards)
+    table = read_metadata(lake.objects.get(graded.metadata), where="here").append_column("grade", pa.array([7, 8]))
+    graded = Part(graded.shards, lake.objects.put(write_metadata(table), suffix=".parquet"), graded.samples)
+    lake.catalog.commit("numbers", lambda _: make.change([plain, graded], [shard.shard for shard in shards]))
+    numbers = lake.dataset("numbers")
+    for columns in (["grade", "key"], None):
+        assert numbers.metadata(columns).column("grade").to_pylist() == [None, None, 7, 8]
 
 
 def test_a_version_may_have_only_some_samples_of_a_shard(lake):

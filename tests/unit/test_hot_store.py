@@ -475,9 +475,44 @@ def test_a_store_that_is_dropped_is_closed(cold, folder):
     assert read(hot, ref) == read(hot, ref) == data
     del hot
     gc.collect()
-    names = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
-    assert not [name for name in names if os.path.lexists(name) and os.readlink(name).startswith(str(folder))]
+    assert files_open_below(folder) == []
     assert totals(folder).hits == 1
+
+
+def files_open_below(folder):
+    names = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return [os.readlink(name) for name in names if os.path.lexists(name) and os.readlink(name).startswith(str(folder))]
+
+
+def test_a_read_that_is_under_way_when_its_store_is_closed_leaves_nothing_open(cold, folder):
+    asked, go = threading.Event(), threading.Event()
+
+    class Slow(WrapperStore):
+        def get_range(self, path, *, start, end=None, length=None):
+            asked.set()
+            go.wait(10)
+            return self.inner.get_range(path, start=start, end=end, length=length)
+
+    [(ref, data)] = put_objects(cold, [1000])
+    hot, got = HotStore(Slow(cold), folder, MiB), []
+    reader = threading.Thread(target=lambda: got.append(read(hot, ref)))
+    reader.start()
+    assert asked.wait(10)
+    hot.close()
+    go.set()
+    reader.join(10)
+    assert got == [data]
+    assert files_open_below(folder) == []
+    assert totals(folder).fills == 0  # what came in after the last flush is not counted, but it is there
+    assert objects(folder) == [f"{ref.hex}.tar"]
+
+
+def test_nothing_is_leased_after_the_end(cold, hot, folder):
+    [(ref, _)] = put_objects(cold, [1000])
+    cache = hot._live()
+    hot.close()
+    assert cache.lease(ref) is None
+    assert files_open_below(folder) == []
 
 
 def test_last_reads_are_flushed_now_and_then(cold, hot, folder):

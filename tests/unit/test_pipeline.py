@@ -1,11 +1,15 @@
 import gc
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
+from dataplane.errors import InvalidArgument
 from loaders.pipeline import Pipeline, Work
 
 
@@ -91,6 +95,115 @@ def test_close_waits_for_running_jobs_and_is_idempotent():
     pipeline.close()
     assert ended == [True]
     pipeline.close()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_after_its_end_a_pipeline_gives_nothing(threads):
+    closed, failed = (Pipeline(works(10, fail_at=3), threads=threads, depth=2) for _ in range(2))
+    next(closed)
+    closed.close()
+    assert list(closed) == []
+    with pytest.raises(ValueError, match="work 3"):
+        list(failed)
+    assert list(failed) == []
+
+
+def test_a_waiting_consumer_ends_when_somebody_else_closes():
+    def job():
+        pipeline.close()
+
+    pipeline = Pipeline(iter([Work([job], None)]), threads=1, depth=1)
+    assert list(pipeline) == []
+
+
+def test_an_error_holds_its_batch_no_longer_than_it_lives():
+    class Result:
+        pass
+
+    def work():
+        result = Result()
+        kept.append(weakref.ref(result))
+        return Work([lambda result=result: 1 // 0], result)
+
+    kept = []
+    gc.disable()
+    try:
+        pipeline = Pipeline(iter([work()]), threads=1, depth=1)
+        with pytest.raises(ZeroDivisionError) as caught:
+            next(pipeline)
+        del caught
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_threads_that_started_end_when_one_cannot(monkeypatch):
+    start = threading.Thread.start
+
+    def scarce(thread):
+        if thread.name == "dataplane-loader-2":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with pytest.raises(RuntimeError, match="can't start") as caught:
+        Pipeline(works(10), threads=4, depth=1)
+    del caught
+    gc.collect()
+    assert loader_threads() == []
+
+
+def test_a_pipeline_may_be_collected_anywhere_on_its_own_threads():
+    """The collector runs wherever something is allocated: also where a thread waits for its next job."""
+
+    class Holder:
+        pass
+
+    def endless():
+        while True:
+            yield Work([lambda: None] * 100, None)
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(20):
+            gc.disable()
+            holder = Holder()
+            holder.itself, holder.pipeline = holder, Pipeline(endless(), threads=2, depth=2)
+            next(holder.pipeline)
+            threads = loader_threads()
+            gc.set_threshold(1, 1, 1)
+            del holder
+            gc.enable()  # the second work is under way, and its threads collect
+            for _ in range(100):
+                [[] for _ in range(10)]
+            gc.set_threshold(*thresholds)
+            gc.collect()
+            for thread in threads:
+                thread.join(5)
+                assert not thread.is_alive()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+        gc.unfreeze()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it is what this is about
+def test_a_forked_child_is_told_that_it_has_no_threads():
+    pipeline = Pipeline(works(10), threads=2, depth=2)
+    next(pipeline)
+    child = os.fork()
+    if not child:
+        signal.alarm(10)  # should it hang
+        try:
+            next(pipeline)
+        except InvalidArgument as error:
+            os._exit(7 if "spawn" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert len(list(pipeline)) == 9
 
 
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"])
