@@ -85,8 +85,8 @@ def table(run: Mapping[str, Any]) -> Table:
         ),
     )
     shown.add_column("contender")
-    for heading in ("median", "low", "high", "ours over it (low to high)"):
-        shown.add_column(heading, justify="right")
+    for heading in ("median", "low", "high", "ours over it"):
+        shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("unit")
     shown.add_column("remark")
     for r in ranked(run["results"]):
@@ -94,7 +94,7 @@ def table(run: Mapping[str, Any]) -> Table:
             shown.add_row(r["contender"], "–", "–", "–", "–", r["unit"], f"[red]failed:[/red] {r['error']}")
             continue
         over = r["ours_over"]
-        times = "–" if over is None or r["role"] == "ours" else f"{over['median']:.2f} ({over['low']:.2f} to {over['high']:.2f})"
+        times = "–" if over is None or r["role"] == "ours" else f"{over['median']:.2f} ({over['low']:.2f}–{over['high']:.2f})"
         remark = "a bound, not a peer" if r["role"] == "bound" else ""
         shown.add_row(r["contender"], f"{r['median']:,.0f}", f"{r['low']:,.0f}", f"{r['high']:,.0f}", times, r["unit"], remark)
     return shown
