@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dataplane.errors import CorruptObject, InvalidArgument
 from dataplane.ranges import Span, resolve
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["HotStore"]
+
+_CLOSE_SECONDS: Final = 1.0
 
 
 class HotStore(WrapperStore):
@@ -55,7 +58,7 @@ class HotStore(WrapperStore):
         self._opening = threading.Lock()
         self._cache: HotCache | None = None
         self._live()
-        _watch_forks()
+        _watch_process()
         _stores.add(self)
 
     def __repr__(self) -> str:
@@ -143,6 +146,7 @@ class HotStore(WrapperStore):
             self._closed = True
             hot, self._cache = self._cache, None
         if hot is not None:
+            self._forgotten.detach()
             hot.close()
 
     def _live(self) -> HotCache:
@@ -154,12 +158,14 @@ class HotStore(WrapperStore):
                 raise InvalidArgument(f"the hot tier in {self.directory} was closed by this process; make another HotStore")
             if self._cache is None:
                 self._cache = HotCache(self.inner, self.directory, limit_bytes=self.limit_bytes)
-                weakref.finalize(self, self._cache.close)
+                self._forgotten = weakref.finalize(self, _close_aside, self._cache)
+                self._forgotten.atexit = False
             return self._cache
 
     def _forked(self) -> None:
         """In a forked child: leave the parent's files, locks and index alone, and open own ones at the first use."""
         if self._cache is not None:
+            self._forgotten.detach()
             self._cache.abandon()
         self._opening, self._cache = threading.Lock(), None
 
@@ -211,6 +217,20 @@ def _after_fork() -> None:
         store._forked()
 
 
+def _at_exit() -> None:
+    for store in list(_stores):
+        store.close()
+
+
 @cache
-def _watch_forks() -> None:
+def _watch_process() -> None:
     os.register_at_fork(after_in_child=_after_fork)
+    atexit.register(_at_exit)
+
+
+def _close_aside(hot: HotCache) -> None:
+    """Close what a forgotten store leaves. The collector comes at any moment, also in the middle of a transaction of this very thread on
+    the same directory; closing then has to wait for that, so it is done on another thread, and waited for no longer than a moment."""
+    closing = threading.Thread(target=hot.close, name="dataplane-hot-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_SECONDS)

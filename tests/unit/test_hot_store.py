@@ -479,6 +479,37 @@ def test_a_store_that_is_dropped_is_closed(cold, folder):
     assert totals(folder).hits == 1
 
 
+def test_a_store_collected_in_the_middle_of_a_transaction_does_not_hold_it_up(cold, folder):
+    [(ref, data)] = put_objects(cold, [1000])
+    forgotten, kept = HotStore(cold, folder, MiB), HotStore(cold, folder, MiB)
+    assert read(forgotten, ref) == read(kept, ref) == data
+    cycle = [forgotten]
+    cycle.append(cycle)
+    del forgotten, cycle
+    ended = threading.Event()
+
+    def work():
+        with kept._cache._directory._index.transaction():
+            gc.collect()
+        ended.set()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert ended.wait(20), "a wait for one's own transaction lasts until SQLite gives up, after a minute"
+    thread.join()
+    wait_for(lambda: "dataplane-hot-close" not in {other.name for other in threading.enumerate()})
+    kept.close()
+    assert files_open_below(folder) == []
+
+
+def wait_for(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came to that")
+
+
 def files_open_below(folder):
     names = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
     return [os.readlink(name) for name in names if os.path.lexists(name) and os.readlink(name).startswith(str(folder))]
