@@ -1,6 +1,7 @@
 """Stores through fsspec, for every URL that obstore does not serve, and for s3fs with `s3+fsspec://`.
 
-Such a store can always be a source. It can be a lake where its file system has an exclusive create; `Lake.init` finds out by trying.
+Such a store can always be a source. A lake it can be on S3 alone, where the server decides who creates an object: what fsspec does for
+`mode="create"` elsewhere is to look and then to write, and of two writers that look at once both believe they won.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FsspecStore"]
 
+_EXCLUSIVE = {"s3", "s3a"}  # protocols whose create is one conditional request
 _PASSING = {errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT}  # s3fs has the first two for 5xx and throttling
 
 
@@ -95,6 +97,10 @@ class FsspecStore:
         max_concurrency: int = MAX_CONCURRENCY,
     ) -> PutResult:
         target = self._file(path)
+        if mode == "create" and not _EXCLUSIVE & set(_protocols(self._fs)):
+            raise StoreError(
+                f"{self.url}: fsspec's {type(self._fs).__name__} has no put-if-absent that holds when two writers come at once"
+            )
         source = file if isinstance(file, Path) and mode != "create" else _bytes(file)
         with self._errors(path):
             try:
@@ -172,6 +178,10 @@ class FsspecStore:
         except Exception as error:  # a file system may raise anything, and botocore's errors share no builtin
             kind = StoreUnavailable if _may_pass(error) else StoreError
             raise kind(f"{where}: {redact(str(error)) or type(error).__name__}") from error
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
 def _connect(url: str, options: dict[str, Any]) -> tuple[Any, str]:

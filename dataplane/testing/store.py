@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.errors import AlreadyExists, InvalidArgument, NotFound
+from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, StoreError
 from dataplane.store.protocol import Store
 
 __all__ = ["StoreTests"]
@@ -29,7 +29,12 @@ def _paths(store: Store, prefix: str | None = None, **options: Any) -> list[str]
 
 
 class StoreTests:
-    """A subclass provides the fixture `store`: empty, and its own for every test."""
+    """A subclass provides the fixture `store`: empty, and its own for every test.
+
+    `creates` is False for a store without put-if-absent, which has to refuse `mode="create"`: it can be a source, never a lake.
+    """
+
+    creates = True
 
     @pytest.fixture
     def store(self) -> Store:
@@ -56,6 +61,8 @@ class StoreTests:
 
     @pytest.mark.parametrize("mode", [None, "create"])
     def test_a_large_object(self, store: Store, tmp_path: Path, mode: Any) -> None:
+        if mode == "create" and not self.creates:
+            pytest.skip("a store without put-if-absent")
         file = tmp_path / "source"
         file.write_bytes(bytes(range(251)) * (_LARGE_BYTES // 251))
         store.put("large", file, mode=mode)
@@ -84,13 +91,25 @@ class StoreTests:
 
     # ------------------------------------------------------------------ put-if-absent
 
+    def test_without_put_if_absent_it_is_refused(self, store: Store) -> None:
+        if self.creates:
+            pytest.skip("a store with put-if-absent")
+        with pytest.raises(StoreError):
+            store.put("a", b"first", mode="create")
+        assert _paths(store) == []
+
     def test_create_refuses_a_taken_name(self, store: Store) -> None:
+        if not self.creates:
+            pytest.skip("a store without put-if-absent")
         store.put("a", b"first", mode="create")
         with pytest.raises(AlreadyExists):
             store.put("a", b"second", mode="create")
         assert _read(store, "a") == b"first"
 
     def test_of_eight_creators_one_wins(self, store: Store) -> None:
+        if not self.creates:
+            pytest.skip("a store without put-if-absent")
+
         def create(number: int) -> bool:
             try:
                 store.put("contended/name", f"{number}".encode() * 1000, mode="create")

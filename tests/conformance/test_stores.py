@@ -44,6 +44,8 @@ class TestS3ThroughFsspec(StoreTests):
 
 
 class TestFolderThroughFsspec(StoreTests):
+    creates = False
+
     @pytest.fixture
     def store(self, tmp_path):
         store = open_store(f"file+fsspec://{tmp_path}/store")

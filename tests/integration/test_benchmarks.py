@@ -264,9 +264,9 @@ def test_an_environment_adds_to_the_projects_own(tmp_path, monkeypatch):
     python = python_of(environment, under=tmp_path)
     said = subprocess.run([python, "-c", "import benchpeer, PIL; print(benchpeer.ANSWER)"], capture_output=True, text=True)
     assert said.stdout == "42\n", said.stderr
-    built = (tmp_path / "peer" / environments.COMPLETE).stat()
+    built = (tmp_path / "peer" / environments.COMPLETE).stat().st_mtime_ns
     assert python_of(environment, under=tmp_path) == python
-    assert (tmp_path / "peer" / environments.COMPLETE).stat() == built
+    assert (tmp_path / "peer" / environments.COMPLETE).stat().st_mtime_ns == built
     with pytest.raises(EnvironmentFailed, match=r"could not install benchpeer==2\.0"):
         python_of(Environment("peer", lambda: ("benchpeer==2.0",)), under=tmp_path)
     installed = Environment("own", lambda: (f"numpy=={np.__version__}",))

@@ -119,3 +119,8 @@ def test_it_travels_to_a_spawned_process(tmp_path):
     results.close()
     results.join_thread()
     child.close()
+
+
+def test_a_store_that_looks_and_then_writes_is_refused_as_a_lake(tmp_path):
+    with pytest.raises(NotALake, match=r"no put-if-absent that holds when two writers come at once; it can be a source of data"):
+        Lake.init(f"file+fsspec://{tmp_path}/lake")
