@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,20 +57,35 @@ def started(command: Command, *, watch: bool) -> Iterator[subprocess.Popen[str]]
 
     It leads a process group of its own; when the block ends, however it ends, the group is interrupted and at last killed.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", _MAIN, *command.arguments, "--json"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if watch else None,
-        text=True,
-        env=os.environ | dict(setting.split("=", 1) for setting in command.settings),
-        process_group=0,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            stop(process)
+    with ExitStack() as stack:
+        with _signals_held():
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _MAIN, *command.arguments, "--json"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE if watch else None,
+                    text=True,
+                    env=os.environ | dict(setting.split("=", 1) for setting in command.settings),
+                    process_group=0,
+                )
+            )
+            stack.callback(stop, process)
+        yield process
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM that come in the block are acted on at its end: in the middle of starting a process, nobody would know it yet."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in came:
+        signal.raise_signal(late)
 
 
 def stop(process: subprocess.Popen[str]) -> None:
