@@ -17,8 +17,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -86,6 +87,17 @@ def make_inputs(data: Path | None, *, cache: Path, samples: int, threads: int) -
     return _open(folder, origin=origin, excluded=excluded)
 
 
+def described(inputs: Inputs) -> dict[str, Any]:
+    """What a run's document says of its inputs."""
+    return {
+        "origin": inputs.origin,
+        "photographs": len(inputs.sources),
+        "samples": inputs.samples,
+        "mean_bytes": inputs.mean_bytes,
+        "excluded": [asdict(item) for item in inputs.excluded],
+    }
+
+
 def repeats_of(sources: int, *, samples: int) -> tuple[int, ...]:
     """How often each source is repeated to make `samples`: as evenly as it goes.
 
@@ -121,7 +133,7 @@ def _usable(candidates: list[Path]) -> tuple[list[Path], tuple[Excluded, ...]]:
 def _made(cache: Path) -> list[Path]:
     folder = cache / f"made-{LAYOUT_VERSION}"
     if not folder.exists():
-        with _staged(folder) as staging:
+        with staged(folder) as staging:
             write_photographs(staging, count=MADE_PHOTOGRAPHS, seed=0)
     return sorted(folder.iterdir())
 
@@ -158,7 +170,7 @@ def _fingerprint(sources: list[Path], *, samples: int, shards: int) -> str:
 
 
 def _build(folder: Path, sources: list[Path], *, samples: int, shards: int) -> None:
-    with _staged(folder) as staging:
+    with staged(folder) as staging:
         (staging / "sources").mkdir()
         kept = [Path(shutil.copyfile(path, staging / "sources" / f"{label_name(i)}.jpg")) for i, path in enumerate(sources)]
         repeats = repeats_of(len(kept), samples=samples)
@@ -212,7 +224,7 @@ def _open(folder: Path, *, origin: str, excluded: tuple[Excluded, ...]) -> Input
 
 
 @contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
+def staged(folder: Path) -> Iterator[Path]:
     """A staging folder that takes its final name when the block succeeds; nothing half-built is ever found under that name."""
     staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:

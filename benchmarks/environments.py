@@ -68,6 +68,18 @@ def _torchvision() -> tuple[str, ...]:
 
 
 TORCHVISION = Environment("torchvision", _torchvision)
+MOSAIC = Environment(
+    "mosaic",
+    lambda: (
+        "mosaicml-streaming==0.13.0",
+        "Brotli==1.2.0",
+        "catalogue==2.0.10",
+        "cramjam==2.11.0",
+        "python-snappy==0.7.3",
+        "zstd==1.5.7.2",
+    ),
+)
+LITDATA = Environment("litdata", lambda: ("litdata==0.2.76", "lightning-utilities==0.15.2", "tifffile==2025.10.16"))
 
 
 def _installed(requirement: str) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.harness import Outcome, Schedule
-from benchmarks.tasks import Task
+from benchmarks.limits import Measured
+from benchmarks.tasks import LimitTask, Target, Task
 
 FORMAT = 1
 COLOURS = {"ours": "#2f6fde", "peer": "#8a94a6", "bound": "#d9dde5"}
@@ -46,6 +47,51 @@ def document(
     started: datetime,
 ) -> dict[str, Any]:
     """The whole run as JSON values."""
+    results = compared([result(outcome) for outcome in outcomes])
+    return {
+        **_head(task, schedule, hardware, versions, started),
+        "settings": {**settings, "seconds": schedule.seconds},
+        "data": dict(data),
+        "results": results,
+        "targets": [held for target in task.targets if (held := judged(target, results))],
+    }
+
+
+def limit_document(
+    measured: Measured,
+    *,
+    task: LimitTask,
+    schedule: Schedule,
+    data: Mapping[str, Any],
+    hardware: Mapping[str, Any],
+    versions: Mapping[str, str],
+    started: datetime,
+) -> dict[str, Any]:
+    """A run of figures against limits as JSON values. `holds` is null where there is no limit, or no figure."""
+    limits = []
+    for limit in task.limits:
+        values = [] if measured.error else measured.figures[limit.name]
+        median = statistics.median(values) if values else None
+        limits.append(
+            {
+                "figure": limit.name,
+                "unit": limit.unit,
+                "at_most": limit.at_most,
+                "median": median,
+                "low": min(values, default=None),
+                "high": max(values, default=None),
+                "values": values,
+                "holds": None if median is None or limit.at_most is None else median <= limit.at_most,
+                "summary": limit.summary,
+            }
+        )
+    head = _head(task, schedule, hardware, versions, started)
+    return {**head, "data": dict(data), "limits": limits, "notes": dict(measured.notes), "error": measured.error}
+
+
+def _head(
+    task: Task | LimitTask, schedule: Schedule, hardware: Mapping[str, Any], versions: Mapping[str, str], started: datetime
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "task": task.name,
@@ -54,9 +100,6 @@ def document(
         "hardware": dict(hardware),
         "versions": dict(versions),
         "rounds": schedule.rounds,
-        "settings": {**settings, "seconds": schedule.seconds},
-        "data": dict(data),
-        "results": compared([result(outcome) for outcome in outcomes]),
     }
 
 
@@ -67,6 +110,22 @@ def compared(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     ours = next((r["rates"] for r in results if r["role"] == "ours" and r["error"] is None), None)
     return [{**r, "ours_over": _ratios(ours, r["rates"]) if ours and r["error"] is None else None} for r in results]
+
+
+def judged(target: Target, results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A target beside what was reached over the fastest of those it names; None where none of them, or not ours, was measured."""
+    there = [r for r in results if r["contender"] in target.over and r["ours_over"] is not None]
+    if not there:
+        return None
+    fastest = max(there, key=lambda r: r["median"])
+    reached = fastest["ours_over"]
+    return {
+        "over": fastest["contender"],
+        "fastest_of": list(target.over),
+        "at_least": round(target.at_least, 3),
+        "reached": reached,
+        "holds": reached["median"] >= target.at_least,
+    }
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
@@ -82,6 +141,7 @@ def table(run: Mapping[str, Any]) -> Table:
         caption=(
             f"{run['hardware']['cpu']}, {settings['threads']} threads or workers; median of {run['rounds']} rounds;"
             f" {data['samples']:,} samples an epoch, {data['mean_bytes'] / 1000:.0f} kB on average"
+            + "".join(f"\n{_told(target)}" for target in run.get("targets", ()))
         ),
     )
     shown.add_column("contender")
@@ -97,6 +157,32 @@ def table(run: Mapping[str, Any]) -> Table:
         times = "–" if over is None or r["role"] == "ours" else f"{over['median']:.2f} ({over['low']:.2f}–{over['high']:.2f})"
         remark = "a bound, not a peer" if r["role"] == "bound" else ""
         shown.add_row(r["contender"], f"{r['median']:,.0f}", f"{r['low']:,.0f}", f"{r['high']:,.0f}", times, r["unit"], remark)
+    return shown
+
+
+def _told(target: Mapping[str, Any]) -> str:
+    reached, what = target["reached"], "reached" if target["holds"] else "MISSED"
+    return (
+        f"target: {target['at_least']:.2f} × {target['over']}: {what}, {reached['median']:.2f} ({reached['low']:.2f}–{reached['high']:.2f})"
+    )
+
+
+def limit_table(run: Mapping[str, Any]) -> Table:
+    """The figures beside their limits, in the task's order."""
+    notes = "; ".join(f"{name}: {value}" for name, value in run["notes"].items())
+    shown = Table(
+        title=f"{run['task']}: {run['summary']}",
+        caption=f"{run['hardware']['cpu']}; median of {run['rounds']} rounds, each a fresh process. {notes}",
+    )
+    shown.add_column("figure")
+    for heading in ("median", "low", "high", "at most"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("unit")
+    shown.add_column("remark")
+    for x in run["limits"]:
+        remark = f"[red]failed:[/red] {run['error']}" if run["error"] else {True: "holds", False: "[red]MISSED[/red]", None: ""}[x["holds"]]
+        values = [x["median"], x["low"], x["high"], x["at_most"]]
+        shown.add_row(x["figure"], *("–" if value is None else f"{value:,.4g}" for value in values), x["unit"], remark)
     return shown
 
 

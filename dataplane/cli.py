@@ -14,7 +14,7 @@ from dataplane.output import LakeUrl, ending
 __all__ = ["build", "main"]
 
 _GROUP = "dataplane.commands"
-_OWN = ("init", "ingest", "ls", "show", "log", "verify")
+_OWN = ("init", "ingest", "ls", "show", "head", "log", "verify")
 
 
 def _version(asked: bool) -> None:

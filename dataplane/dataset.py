@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import bisect
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Final
+from functools import cached_property, lru_cache, partial
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from blake3 import blake3
 
 from dataplane.catalog import Version
 from dataplane.errors import CorruptObject, InvalidArgument, NotFound
-from dataplane.formats import tar
+from dataplane.formats import open_shard
 from dataplane.formats.index import ShardIndex, read_index
-from dataplane.manifest import Part, ShardRow, read_metadata, read_shards
+from dataplane.formats.protocol import ShardReader, Value
+from dataplane.manifest import Part, Piece, ShardRow, Shards, read_metadata, read_shards
 from dataplane.objects import Objects, past_damage
 from dataplane.schema import Schema
 from dataplane.store import Store
 
 __all__ = ["Dataset", "Sample", "Shard", "Split"]
 
+A = TypeVar("A")
+B = TypeVar("B")
+
 _INDEXES: Final = 512  # kept in memory a dataset: 10 to 50 kB each
+_SHARDS_KEPT: Final = 4096  # rows of the manifest made into objects: about 1 kB each
+_AT_ONCE: Final = 8  # requests for different objects
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training example: its key, the bytes of its fields, and what its index says about them."""
+    """One training example: its key, the values of its fields (see `formats.protocol.Value`), and what its index says about them."""
 
     key: str
-    fields: Mapping[str, bytes]
+    fields: Mapping[str, Value]
     metadata: Mapping[str, Any]
 
 
 class Shard:
-    """One shard of a split, and its index, which is fetched when first needed. Thread-safe."""
+    """One shard of a split. What says where its samples lie is fetched when first needed. Thread-safe."""
 
-    def __init__(self, row: ShardRow, indexes: _Indexes) -> None:
+    def __init__(self, row: ShardRow, opened: _Opened) -> None:
         self.row = row
-        self._indexes = indexes
+        self._opened = opened
 
     def __len__(self) -> int:
         return self.row.live
@@ -52,23 +59,49 @@ class Shard:
 
     @property
     def index(self) -> ShardIndex:
-        """Where the samples lie."""
-        return self._indexes.get(self.row)
+        """Where the samples lie in its first object."""
+        return self._opened.index(self.row, self.row.pieces[0])
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields that its objects hold, sorted."""
+        return tuple(sorted({name for piece in self.row.pieces for name in self._opened.reader(self.row, piece).fields}))
 
     def rows(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rows of the shard for the items (0 … len - 1) that this version has."""
         return items if self.row.rows is None else self.row.rows[items]
 
+    def read_many(self, rows: Sequence[int], fields: Sequence[str] | None = None) -> list[dict[str, Value]]:
+        """The fields of the samples in these rows, from all its objects, in the order asked for."""
+        samples: list[dict[str, Value]] = [{} for _ in rows]
+        readers = [self._opened.reader(self.row, piece) for piece in self.row.pieces]
+        have = {name for reader in readers for name in reader.fields}
+        for name in fields or ():
+            if name not in have:
+                raise NotFound(f"{self.row.ref} has no field {name!r}; it has {', '.join(sorted(have))}")
+        for reader, piece in zip(readers, self.row.pieces, strict=True):
+            mine = None if fields is None else [name for name in fields if name in reader.fields]
+            if mine is None or mine:
+                read = partial(reader.read_many, rows, mine)
+                for sample, values in zip(samples, past_damage(self._opened.objects.store, piece.ref, read), strict=True):
+                    sample.update(values)
+        return samples
+
 
 class Split(Sequence[Sample]):
-    """A named part of a version: a sequence of samples in source order. Immutable and thread-safe."""
+    """A named part of a version: a sequence of samples in source order. Immutable and thread-safe.
 
-    def __init__(self, dataset: Dataset, name: str, shards: tuple[Shard, ...]) -> None:
+    `counts` and `sizes` are int64 [shards]: the samples that the version wants of each shard, and the bytes of its first object.
+    """
+
+    def __init__(self, dataset: Dataset, name: str, places: Sequence[tuple[Shards, npt.NDArray[np.int64]]], opened: _Opened) -> None:
         self.dataset = dataset
         self.name = name
-        self.shards = shards
-        self.counts: npt.NDArray[np.int64] = np.array([len(shard) for shard in shards], np.int64)
+        self.counts: npt.NDArray[np.int64] = _joined([shards.live[rows] for shards, rows in places])
+        self.sizes: npt.NDArray[np.int64] = _joined([shards.sizes[rows] for shards, rows in places])
+        self.shards: Sequence[Shard] = _ShardList(places, opened)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
+        self._keys: _Keys | None = None
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -90,26 +123,43 @@ class Split(Sequence[Sample]):
         for start in range(0, len(self), step):
             yield from self.read_many(range(start, min(len(self), start + step)))
 
-    def read_many(self, indices: Sequence[int]) -> list[Sample]:
-        """Samples in the order asked for; those of one shard share requests. Every field is checked against its CRC (see `past_damage`)."""
+    def key(self, key: str) -> Sample:
+        """The sample with this key. The first call reads all keys of the split, later ones cost what `self[i]` does. Raises `NotFound`."""
+        return self.read_many([self.index_of(key)])[0]
+
+    def index_of(self, key: str) -> int:
+        """Where the sample with this key stands in the split (see `key`)."""
+        if self._keys is None:
+            self._keys = _Keys.of(self)
+        found = self._keys.find(self, key)
+        if found is None:
+            raise NotFound(f"{self} has no sample {key!r}")
+        return found
+
+    def read_many(self, indices: Sequence[int], fields: Sequence[str] | None = None) -> list[Sample]:
+        """Samples in the order asked for, or just some of their fields. Those of one shard share requests, several shards are read at once,
+        and everything is checked as its format does it (see `past_damage`)."""
         wanted: dict[int, list[tuple[int, int]]] = {}
         for place, index in enumerate(indices):
             number, row = self._locate(index)
             wanted.setdefault(number, []).append((place, row))
         found: dict[int, Sample] = {}
-        for number, places in wanted.items():
-            shard, store = self.shards[number], self.dataset.store
-            read = partial(tar.read_many, store, shard.row.ref, shard.index, [row for _, row in places])
-            fields = past_damage(store, shard.row.ref, read)
-            for (place, row), values in zip(places, fields, strict=True):
-                found[place] = Sample(shard.index.key(row), values, _metadata(shard.index, row))
+
+        def read(number: int) -> list[Sample]:
+            shard = self.shards[number]
+            rows = [row for _, row in wanted[number]]
+            values = shard.read_many(rows, fields)
+            return [Sample(shard.index.key(row), value, _metadata(shard.index, row)) for row, value in zip(rows, values, strict=True)]
+
+        for number, samples in zip(wanted, _side_by_side(read, list(wanted)), strict=True):
+            found.update({place: sample for (place, _), sample in zip(wanted[number], samples, strict=True)})
         return [found[place] for place in range(len(indices))]
 
     def _locate(self, index: int) -> tuple[int, int]:
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise IndexError(f"{self} has {len(self)} samples; there is none at {index}")
-        shard = bisect.bisect_right(self._starts, at) - 1
+        shard = int(np.searchsorted(self._starts, at, "right")) - 1
         row = self.shards[shard].rows(np.array([at - self._starts[shard]]))
         return shard, int(row[0])
 
@@ -121,7 +171,7 @@ class Dataset:
         self.store = store
         self.version = version
         self._objects = Objects(store)
-        self._indexes = _Indexes(self._objects)
+        self._opened = _Opened(self._objects)
 
     def __str__(self) -> str:
         return str(self.version)
@@ -150,15 +200,16 @@ class Dataset:
     def __getitem__(self, split: str) -> Split:
         if split not in self.version.splits:
             raise NotFound(f"{self} has no split {split!r}; it has {', '.join(self.splits) or 'none'}")
-        rows = [row for _, rows in self.parts for row in rows if row.split == split and row.live]
-        return Split(self, split, tuple(Shard(row, self._indexes) for row in rows))
+        return Split(self, split, [(shards, shards.in_split(split)) for _, shards in self.parts], self._opened)
 
     @cached_property
-    def parts(self) -> tuple[tuple[Part, tuple[ShardRow, ...]], ...]:
+    def parts(self) -> tuple[tuple[Part, Shards], ...]:
         """The manifest parts with their shards."""
-        return tuple(
-            (part, read_shards(self._objects.get(part.shards), where=f"{self.store.url}/{part.shards.path}")) for part in self.version.parts
-        )
+
+        def read(part: Part) -> Shards:
+            return read_shards(self._objects.get(part.shards), where=f"{self.store.url}/{part.shards.path}")
+
+        return tuple(zip(self.version.parts, _side_by_side(read, self.version.parts), strict=True))
 
     def metadata(self, columns: Sequence[str] | None = None) -> Any:
         """The metadata of the samples that this version has, as a `pyarrow.Table` with the column `split` added, or just some columns.
@@ -178,43 +229,119 @@ class Dataset:
         """The same version, read through another store: a hot tier in front of the lake's."""
         return Dataset(store, self.version)
 
-    def part_metadata(self, part: Part, rows: tuple[ShardRow, ...], columns: Sequence[str] | None) -> Any:
+    def part_metadata(self, part: Part, shards: Shards, columns: Sequence[str] | None) -> Any:
         """What `metadata` gives, of the samples of one of `parts`, which need not have all `columns`."""
         wanted = None if columns is None else sorted({*columns, "shard", "row"} - {"split"})
         table = read_metadata(self._objects.get(part.metadata), where=f"{self.store.url}/{part.metadata.path}", columns=wanted)
         shard, row = (table.column(name).to_numpy() for name in ("shard", "row"))
-        keep = np.ones(len(table), bool)
-        for number, of in enumerate(rows):
-            if of.rows is not None:
-                keep[(shard == number) & ~np.isin(row, of.rows)] = False
-        names = pa.array([of.split for of in rows], pa.string())
-        table = table.append_column("split", names.take(pa.array(shard)) if len(table) else pa.array([], pa.string()))
-        table = table.filter(pa.array(keep))
+        table = table.append_column("split", shards.split_of(shard))
+        if shards.live.sum() < len(table):
+            table = table.filter(pa.array(shards.wants(shard, row)))
         return table if columns is None else table.select([name for name in dict.fromkeys(columns) if name in table.column_names])
 
 
-class _Indexes:
-    """The indexes of a dataset's shards, the least recently used forgotten first."""
+class _ShardList(Sequence[Shard]):
+    """The shards of a split, made when somebody looks at them; the last ones are kept."""
+
+    def __init__(self, places: Sequence[tuple[Shards, npt.NDArray[np.int64]]], opened: _Opened) -> None:
+        self._places = places
+        self._starts = np.concatenate([[0], np.cumsum([len(rows) for _, rows in places], dtype=np.int64)])
+        self._opened = opened
+        self._shard = lru_cache(_SHARDS_KEPT)(self._make)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, item: Any) -> Any:
+        if isinstance(item, slice):
+            return tuple(self._shard(number) for number in range(len(self))[item])
+        return self._shard(range(len(self))[item])
+
+    def _make(self, number: int) -> Shard:
+        part = int(np.searchsorted(self._starts, number, "right")) - 1
+        shards, rows = self._places[part]
+        return Shard(shards[int(rows[number - self._starts[part]])], self._opened)
+
+
+class _Opened:
+    """The indexes and readers of a dataset's shards, the least recently used forgotten first."""
 
     def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self._kept: OrderedDict[str, ShardIndex] = OrderedDict()
+        self.objects = objects
+        self._kept: OrderedDict[str, tuple[ShardIndex, ShardReader | None]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, row: ShardRow) -> ShardIndex:
+    def index(self, row: ShardRow, piece: Piece) -> ShardIndex:
+        found = self._find(piece)
+        return found[0] if found else self._open(row, piece)[0]
+
+    def reader(self, row: ShardRow, piece: Piece) -> ShardReader:
+        index, reader = self._find(piece) or self._open(row, piece)
+        if reader is None:
+            reader = open_shard(piece.format, self.objects, piece.ref, index)
+            self._keep(piece, index, reader)
+        return reader
+
+    def _find(self, piece: Piece) -> tuple[ShardIndex, ShardReader | None] | None:
         with self._lock:
-            found = self._kept.get(row.index.hex)
+            found = self._kept.get(piece.index.hex)
             if found is not None:
-                self._kept.move_to_end(row.index.hex)
-                return found
-        index = read_index(self._objects.get(row.index), where=f"{self._objects.store.url}/{row.index.path}")
+                self._kept.move_to_end(piece.index.hex)
+            return found
+
+    def _open(self, row: ShardRow, piece: Piece) -> tuple[ShardIndex, ShardReader | None]:
+        index = read_index(self.objects.get(piece.index), where=f"{self.objects.store.url}/{piece.index.path}")
         if len(index) != row.samples:
             raise CorruptObject(f"{index.where} indexes {len(index)} samples; its shard has {row.samples}; check with: dataplane verify")
+        self._keep(piece, index, None)
+        return index, None
+
+    def _keep(self, piece: Piece, index: ShardIndex, reader: ShardReader | None) -> None:
         with self._lock:
-            self._kept[row.index.hex] = index
+            self._kept[piece.index.hex] = index, reader
             while len(self._kept) > _INDEXES:
                 self._kept.popitem(last=False)
-        return index
+
+
+class _Keys:
+    """Where the keys of a split stand: 16 bytes a sample. Equal hashes are told apart by reading the keys."""
+
+    def __init__(self, hashes: npt.NDArray[np.uint64], places: npt.NDArray[np.int64]) -> None:
+        self._hashes = hashes
+        self._places = places
+
+    @classmethod
+    def of(cls, split: Split) -> _Keys:
+        keys = [shard.index.keys() for shard in split.shards]
+        live = [shard.rows(np.arange(len(shard))) for shard in split.shards]
+        hashes = np.array([_hash(of[row]) for of, rows in zip(keys, live, strict=True) for row in rows], np.uint64)
+        places = np.argsort(hashes, kind="stable")
+        return cls(hashes[places], places)
+
+    def find(self, split: Split, key: str) -> int | None:
+        first = np.searchsorted(self._hashes, _hash(key), "left")
+        last = np.searchsorted(self._hashes, _hash(key), "right")
+        for place in self._places[first:last].tolist():
+            number, row = split._locate(place)
+            if split.shards[number].index.key(row) == key:
+                return int(place)
+        return None
+
+
+def _hash(key: str) -> np.uint64:
+    return np.uint64(int.from_bytes(blake3(key.encode()).digest(8), "little"))
+
+
+def _side_by_side(call: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """`call` of each item, several at once. The first error that comes up in their order is raised."""
+    if len(items) < 2:
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(items)), thread_name_prefix="dataplane-read") as threads:
+        return list(threads.map(call, items))
+
+
+def _joined(arrays: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
 
 
 def _metadata(index: ShardIndex, row: int) -> dict[str, Any]:

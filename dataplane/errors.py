@@ -15,6 +15,7 @@ DataplaneError                      kind
     ├── PermissionDenied (PermissionError) "permission"   credentials or modes forbid it
     ├── StorageFull                "full"                 no space or quota left
     ├── NotALake                   "not-a-lake"           the store cannot hold a lake, or holds something else
+    ├── SourceChanged              "source-changed"       an adopted object is no longer the one that was adopted
     └── CorruptObject              "corrupt"              bytes differ from their digest or checksum
 
 `kind` is stable and meant for programs; the message is meant for people: it names the thing, what was got, what is
@@ -40,6 +41,7 @@ __all__ = [
     "NotALake",
     "NotFound",
     "PermissionDenied",
+    "SourceChanged",
     "StateMismatch",
     "StorageFull",
     "StoreError",
@@ -126,9 +128,16 @@ class StoreError(DataplaneError, OSError):
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """The store failed in a way that may pass: time-outs, refused connections, 5xx, throttling."""
+    """The store failed in a way that may pass: time-outs, refused connections, 5xx, throttling.
+
+    `retry_after`: how many seconds the server asks to wait before the next try, where it said so.
+    """
 
     kind = "unavailable"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class PermissionDenied(StoreError, PermissionError):
@@ -147,6 +156,12 @@ class NotALake(StoreError):
     """The URL does not hold a lake, or its store cannot hold one (no put-if-absent)."""
 
     kind = "not-a-lake"
+
+
+class SourceChanged(StoreError):
+    """An object that lies elsewhere was adopted, and has been replaced or changed since."""
+
+    kind = "source-changed"
 
 
 class CorruptObject(StoreError):

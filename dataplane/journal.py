@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -26,9 +25,11 @@ from blake3 import blake3
 from dataplane.errors import CorruptObject, NotFound, StoreError
 from dataplane.log import Entry, Log
 from dataplane.manifest import ShardRow
+from dataplane.process import started as _started
+from dataplane.schema import Field
 from dataplane.store import Store
 
-__all__ = ["Finished", "Journal", "Leftover", "leftovers", "remove"]
+__all__ = ["Finished", "Journal", "Leftover", "claim", "leftovers", "read", "remove", "retire", "stale", "writers"]
 
 _logger = logging.getLogger("dataplane")
 
@@ -40,10 +41,16 @@ _open: Final[set[str]] = set()  # journals that this process is writing: on a fu
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A shard in the lake, with the metadata of its samples (columns of `manifest.METADATA` but `shard`)."""
+    """A shard in the lake, with the metadata of its samples (columns of `manifest.METADATA` but `shard`), and what its fields are.
+
+    `task` names the work that made it, where that makes `of` shards: it is done only when all of them are finished.
+    """
 
     shard: ShardRow
     metadata: Any
+    fields: tuple[Field, ...] = ()
+    task: str = ""
+    of: int = 1
 
 
 class Journal:
@@ -93,7 +100,17 @@ class Journal:
             writer.write_table(finished.metadata)
         self.store.put(path, sink.getvalue())
         digest = blake3(sink.getvalue()).hexdigest()
-        self._append({"type": "shard", "shard": finished.shard.to_json(), "metadata": path, "blake3": digest})
+        self._append(
+            {
+                "type": "shard",
+                "shard": finished.shard.to_json(),
+                "metadata": path,
+                "blake3": digest,
+                "fields": {field.name: field.to_json() for field in finished.fields},
+                "task": finished.task,
+                "of": finished.of,
+            }
+        )
 
     def finish(self) -> None:
         """Remove the journal: what it names is committed, or not wanted any more."""
@@ -126,14 +143,68 @@ class Leftover:
 def leftovers(store: Store, dataset: str) -> list[Leftover]:
     """Journals of dead writers to `dataset`: of this machine's processes that are gone, and of silent ones elsewhere."""
     found = []
-    for prefix in store.list_with_delimiter("writers")["common_prefixes"]:
-        writer = prefix.rstrip("/").rsplit("/", 1)[-1]
+    for writer in writers(store):
         entries = _entries(Log(store, f"writers/{writer}"))
-        if not entries or entries[0].body.get("dataset") != dataset or _alive(writer, entries):
+        if not entries or entries[0].body.get("dataset") != dataset or _alive(writer, entries) or _retired(entries):
             continue
         shards = [_read(store, entry.body) for entry in entries if entry.body["type"] == "shard"]
         found.append(Leftover(writer, tuple(shard for shard in shards if shard), entries[0].body.get("about", {})))
     return found
+
+
+def writers(store: Store) -> list[str]:
+    """The ids of all writers that have a journal."""
+    return [prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in store.list_with_delimiter("writers")["common_prefixes"]]
+
+
+def read(store: Store, writer: str) -> list[Entry]:
+    """What a journal says; nothing where it is being removed. Raises `CorruptObject` where one of a writer at work is damaged."""
+    log = Log(store, f"writers/{writer}")
+    entries: list[Entry] = []
+    try:
+        entries.extend(log)
+    except NotFound:
+        pass
+    except CorruptObject:
+        if entries and _alive(writer, entries):
+            raise
+    return [] if _retired(entries) else entries
+
+
+def claim(store: Store, writer: str) -> bool:
+    """Take over what a dead writer had finished: `gc` honours its journal for some days more. False where `gc` was faster. Look whether the
+    objects are there after this, not before."""
+    return Log(store, f"writers/{writer}").append(lambda tip: None if not tip or _retired([tip]) else {"type": "claimed"}) is not None
+
+
+def retire(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool:
+    """Remove the journal of a writer that is dead, where nothing has been added to it for so long. Nobody takes over from it then."""
+    log = Log(store, f"writers/{writer}")
+    entries = _entries(log)
+    if entries and not _retired(entries):
+        if _alive(writer, entries):
+            return False
+        judged = log.newest()
+        if not stale(store, writer, now=now, keep=keep):
+            return False
+        # Whoever claims it writes this number too, and one of the two finds it taken.
+        if log.append(lambda tip: {"type": "retired"} if tip and tip.number == judged else None) is None:
+            return False
+    elif not stale(store, writer, now=now, keep=keep):
+        return False
+    remove(store, writer)
+    return True
+
+
+def stale(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool:
+    """A journal of a writer that is dead, or what is left of one, to which nothing has been added for so long."""
+    times = [meta["last_modified"] for chunk in store.list(f"writers/{writer}") for meta in chunk]
+    entries = _entries(Log(store, f"writers/{writer}"))
+    return bool(times) and now - max(times) >= keep and not (entries and _alive(writer, entries))
+
+
+def _retired(entries: Sequence[Entry]) -> bool:
+    return bool(entries) and entries[-1].body["type"] == "retired"
 
 
 def _entries(log: Log) -> list[Entry]:
@@ -165,24 +236,16 @@ def _read(store: Store, body: Mapping[str, Any]) -> Finished | None:
     if "blake3" in body and blake3(data).hexdigest() != body["blake3"]:  # the first journals had none
         _logger.warning("%s/%s is damaged; the shard it belongs to is made again", store.url, body["metadata"])
         return None
-    return Finished(ShardRow.from_json(body["shard"]), pa.ipc.open_file(pa.py_buffer(data)).read_all())
+    fields = tuple(Field(name, spec["kind"], spec.get("type")) for name, spec in sorted(body.get("fields", {}).items()))
+    table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+    return Finished(ShardRow.from_json(body["shard"]), table, fields, body.get("task", ""), body.get("of", 1))
 
 
 def _alive(writer: str, entries: Sequence[Entry]) -> bool:
-    begin, last = entries[0].body, entries[-1]
+    begin, last = entries[0].body, next(entry for entry in reversed(entries) if entry.body["type"] != "claimed")
     if last.body["type"] == "end":
         return False
     if begin["host"] == socket.gethostname():
         running = bool(begin["started"]) and _started(begin["pid"]) == begin["started"]
         return running and (begin["pid"] != os.getpid() or writer in _open)
     return datetime.now(UTC) - last.created < DEAD_AFTER
-
-
-def _started(pid: int) -> str:
-    """What tells a process from a later one with its number: the boot, and the clock tick it started at; "" when it is gone."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else f"{boot}/{rest[18]}"  # a zombie is gone, but nobody has asked how it ended

@@ -30,8 +30,8 @@ class Lake:
     def __init__(self, url: str | Store, *, options: Mapping[str, str] | None = None) -> None:
         self.store: Store = open_store(url, options) if isinstance(url, str) else url
         self.id = _lake_id(self.store)
-        self.catalog = Catalog(self.store)
         self.objects = Objects(self.store)
+        self.catalog = Catalog(self.store, self.objects)
 
     @classmethod
     def init(cls, url: str | Store, *, options: Mapping[str, str] | None = None) -> Lake:

@@ -27,6 +27,7 @@ __all__ = ["Entry", "Log"]
 _FORMAT = 1
 _NAME = re.compile(r"(\d{20})\.json")
 _TRIES = 8  # of one put whose outcome is unknown
+_RETRY_AFTER = 30.0  # seconds that a server is granted, whatever it asks for
 _CONFLICTS = 1000  # commits of others that came first, before giving up
 
 
@@ -115,9 +116,10 @@ class Log:
         for attempt in range(_TRIES - 1):
             try:
                 return self._try_create(number, commit_id, raw)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 # The put may have happened. Trying the same number with the same id settles it either way.
-                time.sleep(random.uniform(0.5, 1.0) * min(4.0, 0.05 * 2**attempt))
+                pause = random.uniform(0.5, 1.0) * min(4.0, 0.05 * 2**attempt)
+                time.sleep(max(pause, min(_RETRY_AFTER, error.retry_after or 0.0)))
         return self._try_create(number, commit_id, raw)
 
     def _try_create(self, number: int, commit_id: str, raw: bytes) -> Entry | None:

@@ -8,7 +8,7 @@ their bitmap in `selected`: replacing or dropping a sample rewrites one small ta
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -16,14 +16,29 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dataplane.errors import CorruptObject, FormatTooNew, InvalidArgument
 from dataplane.refs import Digest, Foreign, ObjectRef, ref_from_json, ref_to_json
 
-__all__ = ["METADATA", "Part", "ShardRow", "read_metadata", "read_shards", "write_metadata", "write_shards"]
+__all__ = [
+    "METADATA",
+    "Part",
+    "Piece",
+    "ShardRow",
+    "Shards",
+    "open_table",
+    "read_metadata",
+    "read_shards",
+    "write_metadata",
+    "write_shards",
+]
 
 _FORMAT: Final = 1
+_BATCH: Final = 4096  # rows that are looked at together
+_SHARD_GROUP: Final = 1 << 16  # rows of a row group
+_METADATA_GROUP: Final = 1 << 20
 _VERSION_KEY: Final = b"dataplane.manifest"
 
 METADATA: Final = pa.schema(
@@ -37,38 +52,51 @@ METADATA: Final = pa.schema(
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # path below the source's root
         pa.field("source_etag", pa.string(), nullable=False),  # changes when the source does
-        pa.field("source_blake3", pa.binary(32), nullable=False),
+        pa.field("source_blake3", pa.binary(32)),  # null where nobody has read the source yet: it was adopted
     ]
 )
 """The columns that every metadata part has. `write_metadata` keeps further ones."""
 
+_PIECE: Final = [
+    ("format", pa.string()),
+    ("blake3", pa.binary(32)),
+    ("suffix", pa.string()),
+    ("size", pa.int64()),
+    ("url", pa.string()),
+    ("etag", pa.string()),
+    ("version_id", pa.string()),
+    ("index_blake3", pa.binary(32)),
+    ("index_size", pa.int64()),
+]
 _SHARDS: Final = pa.schema(
     [
         ("split", pa.string()),
-        ("format", pa.string()),
-        ("blake3", pa.binary(32)),
-        ("suffix", pa.string()),
-        ("size", pa.int64()),
-        ("url", pa.string()),
-        ("etag", pa.string()),
-        ("version_id", pa.string()),
-        ("index_blake3", pa.binary(32)),
-        ("index_size", pa.int64()),
+        *_PIECE,
         ("samples", pa.int64()),
         ("selected", pa.binary()),
         ("bytes", pa.int64()),
         ("tokens", pa.int64()),
         ("median_bytes", pa.map_(pa.string(), pa.int64())),
+        ("beside", pa.list_(pa.struct(_PIECE))),
     ]
 )
-
+_REPEATING: Final = ("split", "format", "suffix")  # columns of few values: kept as codes
 
 Bitmap = bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One object of a shard: some fields of all its samples, in a format, with the index that says where they lie."""
+
+    format: str
+    ref: ObjectRef
+    index: Digest
+
+
 @dataclass(frozen=True)
 class ShardRow:
-    """One shard of a version.
+    """One shard of a version: an object that holds samples, and `beside` it, row for row, objects that hold more fields of theirs.
 
     `samples` counts what the shard holds; `selected` is None where the version wants all of it, else a bitmap (bit i of byte i // 8,
     lowest first) over its rows. `bytes` are those of all fields of all samples it holds.
@@ -83,10 +111,16 @@ class ShardRow:
     selected: Bitmap | None = None
     tokens: int | None = None
     median_bytes: Mapping[str, int] = field(default_factory=dict, hash=False)
+    beside: tuple[Piece, ...] = ()
 
     def __post_init__(self) -> None:
         if self.selected is not None and len(self.selected) != (self.samples + 7) // 8:
             raise InvalidArgument(f"shard {self.ref}: a bitmap of {len(self.selected)} bytes for {self.samples} samples")
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All objects of the shard."""
+        return (Piece(self.format, self.ref, self.index), *self.beside)
 
     @cached_property
     def rows(self) -> npt.NDArray[np.int64] | None:
@@ -123,22 +157,22 @@ class ShardRow:
             "samples": self.samples,
             "bytes": self.bytes,
             "median_bytes": dict(self.median_bytes),
+            **({"beside": [_piece_to_json(piece) for piece in self.beside]} if self.beside else {}),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ShardRow:
         """The inverse of `to_json`."""
-        index = ref_from_json(value["index"])
-        if not isinstance(index, Digest):
-            raise CorruptObject(f"not a shard: {value!r}")
+        first = _piece_from_json(value)
         return cls(
             value["split"],
-            value["format"],
-            ref_from_json(value["ref"]),
-            index,
+            first.format,
+            first.ref,
+            first.index,
             value["samples"],
             value["bytes"],
             median_bytes=value["median_bytes"],
+            beside=tuple(_piece_from_json(piece) for piece in value.get("beside", ())),
         )
 
 
@@ -163,14 +197,162 @@ class Part:
         return cls(shards, metadata, value["samples"])
 
 
-def write_shards(rows: Sequence[ShardRow]) -> bytes:
+class Shards(Sequence[ShardRow]):
+    """The shards of a part, in columns: a row becomes a `ShardRow` when somebody looks at it, so that a million of them take a second and
+    some 150 MB. Immutable and thread-safe.
+
+    `samples`, `live`, `bytes` and `sizes` (of the first object) are int64 [shards].
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.samples: npt.NDArray[np.int64] = _numbers(table, "samples")
+        self.bytes: npt.NDArray[np.int64] = _numbers(table, "bytes")
+        self.sizes: npt.NDArray[np.int64] = _numbers(table, "size")
+        self._bits, self._bits_from, self._whole = _bitmaps(table.column("selected"))
+        self.live: npt.NDArray[np.int64] = np.where(self._whole, self.samples, _ones(self._bits, self._bits_from))
+
+    @classmethod
+    def of(cls, rows: Iterable[ShardRow]) -> Shards:
+        """The columns of rows at hand."""
+        return rows if isinstance(rows, Shards) else cls(pa.Table.from_pylist([_to_row(row) for row in rows], schema=_SHARDS))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, item: Any) -> Any:
+        """The row `item`, or a tuple of rows for a slice."""
+        if isinstance(item, slice):
+            return tuple(map(_from_row, self._table.take(pa.array(range(len(self))[item], pa.int64())).to_pylist()))
+        i = range(len(self))[item]
+        return _from_row(self._table.slice(i, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[ShardRow]:
+        for batch in self._table.to_batches(max_chunksize=_BATCH):
+            yield from map(_from_row, batch.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shards) and self._table.equals(other._table)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def live_bytes(self) -> npt.NDArray[np.int64]:
+        """`ShardRow.live_bytes` of every row."""
+        return np.where(self.live == self.samples, self.bytes, self.bytes * (self.live / np.maximum(1, self.samples))).astype(np.int64)
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits that shards belong to, sorted."""
+        return sorted(pc.unique(self._table.column("split")).to_pylist())
+
+    def split_of(self, shards: npt.NDArray[np.int64]) -> Any:
+        """The split of each of `shards`, as an Arrow array of strings."""
+        return self._table.column("split").take(pa.array(shards)).cast(pa.string()).combine_chunks()
+
+    def in_split(self, name: str) -> npt.NDArray[np.int64]:
+        """The rows of a split that a version wants anything of, ascending."""
+        mine = pc.equal(self._table.column("split"), name).to_numpy()
+        return np.flatnonzero(mine & (self.live > 0))
+
+    def wants(self, shards: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Whether the version wants the sample in row `rows[n]` of shard `shards[n]`."""
+        keep = np.asarray(self._whole[shards])
+        some = np.flatnonzero(~keep)
+        if len(some):
+            at = self._bits_from[:-1][shards[some]] + rows[some] // 8
+            keep[some] = (self._bits[at] >> (rows[some] % 8).astype(np.uint8)) & 1
+        return keep
+
+    def without(self, gone: Mapping[int, Iterable[int]]) -> Shards:
+        """The same shards with some rows of some of them no longer wanted."""
+        selected = self._table.column("selected").to_pylist()
+        for shard, rows in gone.items():
+            selected[shard] = self[shard].without(rows).selected
+        return self.select(selected)
+
+    def select(self, selected: Sequence[Bitmap | None]) -> Shards:
+        """The same shards with other samples wanted: a bitmap for each, None for all it holds."""
+        return self._with("selected", pa.array(selected, pa.binary()))
+
+    def choose(self, shards: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Shards:
+        """The same shards with just these samples wanted, of those that are: the ones in row `rows[n]` of shard `shards[n]`."""
+        mine = self.wants(shards, rows)
+        return self._with_flags(self._flags(shards[mine], rows[mine]))
+
+    def drop(self, shards: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Shards:
+        """The same shards with these samples no longer wanted, the one in row `rows[n]` of shard `shards[n]`."""
+        wide = self._widths
+        held = np.full(int(wide.sum()), 255, np.uint8)
+        partly = self.samples % 8 > 0
+        held[_starts(wide)[1:][partly] - 1] = (1 << (self.samples[partly] % 8)) - 1  # no bits behind the last row
+        held[np.repeat(~self._whole, wide)] = self._bits
+        return self._with_flags(held & ~self._flags(shards, rows))
+
+    @property
+    def _widths(self) -> npt.NDArray[np.int64]:
+        """Bytes that a bitmap of each shard takes."""
+        return (self.samples + 7) // 8
+
+    def _flags(self, shards: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """The bitmaps of all shards end to end, with the bits of these samples set."""
+        starts = _starts(self._widths)
+        flags = np.zeros(int(starts[-1]) * 8, np.uint8)
+        flags[starts[shards] * 8 + rows] = 1
+        return np.packbits(flags, bitorder="little")
+
+    def _with_flags(self, bits: npt.NDArray[np.uint8]) -> Shards:
+        """The same shards with other bitmaps, end to end. One of all samples becomes none."""
+        wide = self._widths
+        whole = _ones(bits, _starts(wide)) == self.samples
+        offsets = _starts(np.where(whole, 0, wide)).astype(np.int32)
+        pieces = [np.packbits(~whole, bitorder="little"), offsets, bits[np.repeat(~whole, wide)]]
+        return self._with("selected", pa.Array.from_buffers(pa.binary(), len(self), [pa.py_buffer(piece) for piece in pieces]))
+
+    def move(self, splits: Sequence[str]) -> Shards:
+        """The same shards, in these splits."""
+        return self._with("split", pa.array(splits, pa.string()).dictionary_encode())
+
+    def _with(self, name: str, column: Any) -> Shards:
+        return Shards(self._table.set_column(self._table.column_names.index(name), name, column))
+
+    def take(self, shards: npt.NDArray[np.int64]) -> Shards:
+        """Some of the shards, in this order."""
+        return Shards(self._table.take(pa.array(shards)))
+
+    def joined(self, others: Sequence[Shards]) -> Shards:
+        """These shards with those of others behind them."""
+        return Shards(pa.concat_tables([self._table, *(other._table for other in others)]).unify_dictionaries().combine_chunks())
+
+    def refs(self) -> Iterator[ObjectRef]:
+        """Every object that is needed: of shards that something is wanted of, what stands beside them, and the indexes."""
+        named = self._table.select([*(name for name, _ in _PIECE), "beside"]).filter(pa.array(self.live > 0))
+        for batch in named.to_batches(max_chunksize=_BATCH):
+            for row in batch.to_pylist():
+                for piece in (row, *(row["beside"] or ())):
+                    found = _piece(piece)
+                    yield found.ref
+                    yield found.index
+
+    def to_table(self) -> Any:
+        """The columns, as they are stored."""
+        return self._table.cast(_SHARDS)
+
+
+def write_shards(rows: Iterable[ShardRow]) -> bytes:
     """The table of shards as a Parquet file."""
-    return _write(pa.Table.from_pylist([_to_row(row) for row in rows], schema=_SHARDS))
+    return _write(Shards.of(rows).to_table(), _SHARD_GROUP)
 
 
-def read_shards(data: Any, *, where: str) -> tuple[ShardRow, ...]:
+def read_shards(data: Any, *, where: str) -> Shards:
     """The shards of a part. Raises `CorruptObject` or `FormatTooNew`, naming `where`."""
-    return tuple(_from_row(row) for row in _read(data, where=where).to_pylist())
+    table = _read(data, where=where, dictionaries=_REPEATING)
+    if "beside" not in table.column_names:  # the first parts had none
+        table = table.append_column(_SHARDS.field("beside"), pa.nulls(len(table), _SHARDS.field("beside").type))
+    try:
+        return Shards(table.select(_SHARDS.names))
+    except (KeyError, pa.ArrowException, ValueError) as error:
+        raise CorruptObject(f"{where} is not a table of shards: {error}") from error
 
 
 def write_metadata(table: Any) -> bytes:
@@ -178,7 +360,7 @@ def write_metadata(table: Any) -> bytes:
     for wanted in METADATA:
         if wanted.name not in table.column_names or table.schema.field(wanted.name).type != wanted.type:
             raise InvalidArgument(f"metadata needs the column {wanted.name!r} of type {wanted.type}")
-    return _write(table)
+    return _write(table, _METADATA_GROUP)
 
 
 def read_metadata(data: Any, *, where: str, columns: Sequence[str] | None = None) -> Any:
@@ -186,62 +368,121 @@ def read_metadata(data: Any, *, where: str, columns: Sequence[str] | None = None
     return _read(data, where=where, columns=columns)
 
 
-def _write(table: Any) -> bytes:
+def _write(table: Any, group: int) -> bytes:
     sink = io.BytesIO()
     stamped = table.replace_schema_metadata({_VERSION_KEY: str(_FORMAT).encode()})
-    pq.write_table(stamped, sink, compression="zstd", use_dictionary=True)
+    pq.write_table(stamped, sink, compression="zstd", use_dictionary=True, row_group_size=group, write_page_checksum=True)
     return sink.getvalue()
 
 
-def _read(data: Any, *, where: str, columns: Sequence[str] | None = None) -> Any:
+def open_table(source: Any, *, where: str, dictionaries: Sequence[str] = (), pre_buffer: bool = False) -> Any:
+    """A table of a part as a `pyarrow.parquet.ParquetFile`, for reading some columns of some rows: `source` is what that takes. Pages that
+    are read are checked against their checksums. Raises `CorruptObject` or `FormatTooNew`, naming `where`."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)))
-        version = int((file.schema_arrow.metadata or {})[_VERSION_KEY])
-        if version > _FORMAT:
-            raise FormatTooNew(f"{where} has format {version}; this release reads up to {_FORMAT}: upgrade dataplane")
+        footer = pq.ParquetFile(source)
+        version = int((footer.schema_arrow.metadata or {})[_VERSION_KEY])
+        coded = [name for name in dictionaries if name in footer.schema_arrow.names]
+        file = pq.ParquetFile(
+            source, metadata=footer.metadata, read_dictionary=coded, page_checksum_verification=True, pre_buffer=pre_buffer
+        )
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise CorruptObject(f"{where} is not a manifest part: {error}") from error
+    if version > _FORMAT:
+        raise FormatTooNew(f"{where} has format {version}; this release reads up to {_FORMAT}: upgrade dataplane")
+    return file
+
+
+def _read(data: Any, *, where: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> Any:
+    file = open_table(pa.BufferReader(pa.py_buffer(data)), where=where, dictionaries=dictionaries)
+    try:
         return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        if isinstance(error, FormatTooNew):
-            raise
         raise CorruptObject(f"{where} is not a manifest part: {error}") from error
 
 
+def _numbers(table: Any, name: str) -> npt.NDArray[np.int64]:
+    values: npt.NDArray[np.int64] = table.column(name).to_numpy()
+    return values.astype(np.int64, copy=False)
+
+
+def _bitmaps(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """All bitmaps end to end, where each begins (one more than there are), and which rows have none."""
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    whole = array.is_null().to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.frombuffer(b"".join(array.drop_null().to_pylist()), np.uint8), np.concatenate([[0], np.cumsum(lengths)]), whole
+
+
+def _starts(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each begins when they lie end to end, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _ones(bits: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    counted = np.concatenate([[0], np.cumsum(np.bitwise_count(bits), dtype=np.int64)])
+    return np.diff(counted[starts])
+
+
 def _to_row(row: ShardRow) -> dict[str, Any]:
-    digest = row.ref if isinstance(row.ref, Digest) else None
-    foreign = row.ref if isinstance(row.ref, Foreign) else None
     return {
         "split": row.split,
-        "format": row.format,
-        "blake3": bytes.fromhex(digest.hex) if digest else None,
-        "suffix": digest.suffix if digest else None,
-        "size": row.ref.size,
-        "url": foreign.url if foreign else None,
-        "etag": foreign.etag if foreign else None,
-        "version_id": foreign.version_id if foreign else None,
-        "index_blake3": bytes.fromhex(row.index.hex),
-        "index_size": row.index.size,
+        **_columns(row.pieces[0]),
         "samples": row.samples,
         "selected": row.selected,
         "bytes": row.bytes,
         "tokens": row.tokens,
         "median_bytes": sorted(row.median_bytes.items()),
+        "beside": [_columns(piece) for piece in row.beside] or None,
     }
 
 
 def _from_row(row: Mapping[str, Any]) -> ShardRow:
-    ref: ObjectRef
-    if row["blake3"] is not None:
-        ref = Digest(row["blake3"].hex(), row["suffix"], row["size"])
-    else:
-        ref = Foreign(row["url"], row["size"], row["etag"], row["version_id"])
+    first = _piece(row)
     return ShardRow(
         row["split"],
-        row["format"],
-        ref,
-        Digest(row["index_blake3"].hex(), ".idx", row["index_size"]),
+        first.format,
+        first.ref,
+        first.index,
         row["samples"],
         row["bytes"],
         row["selected"],
         row["tokens"],
         dict(row["median_bytes"]),
+        tuple(_piece(piece) for piece in row["beside"] or ()),
     )
+
+
+def _columns(piece: Piece) -> dict[str, Any]:
+    digest = piece.ref if isinstance(piece.ref, Digest) else None
+    foreign = piece.ref if isinstance(piece.ref, Foreign) else None
+    return {
+        "format": piece.format,
+        "blake3": bytes.fromhex(digest.hex) if digest else None,
+        "suffix": digest.suffix if digest else None,
+        "size": piece.ref.size,
+        "url": foreign.url if foreign else None,
+        "etag": foreign.etag if foreign else None,
+        "version_id": foreign.version_id if foreign else None,
+        "index_blake3": bytes.fromhex(piece.index.hex),
+        "index_size": piece.index.size,
+    }
+
+
+def _piece(row: Mapping[str, Any]) -> Piece:
+    ref: ObjectRef
+    if row["blake3"] is not None:
+        ref = Digest(row["blake3"].hex(), row["suffix"], row["size"])
+    else:
+        ref = Foreign(row["url"], row["size"], row["etag"], row["version_id"])
+    return Piece(row["format"], ref, Digest(row["index_blake3"].hex(), ".idx", row["index_size"]))
+
+
+def _piece_to_json(piece: Piece) -> dict[str, Any]:
+    return {"format": piece.format, "ref": ref_to_json(piece.ref), "index": ref_to_json(piece.index)}
+
+
+def _piece_from_json(value: Mapping[str, Any]) -> Piece:
+    index = ref_from_json(value["index"])
+    if not isinstance(index, Digest):
+        raise CorruptObject(f"not a shard: {value!r}")
+    return Piece(value["format"], ref_from_json(value["ref"]), index)

@@ -1,17 +1,26 @@
-"""Immutable objects of a lake: stored under the digest of their bytes, checked when they are read whole."""
+"""Immutable objects: those of a lake, stored under the digest of their bytes and checked when they are read whole; and adopted ones, read
+where they lie as long as they are still the ones that were adopted."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from blake3 import blake3
 
-from dataplane.errors import AlreadyExists, CorruptObject
+from dataplane.errors import AlreadyExists, CorruptObject, NotFound, SourceChanged
+from dataplane.ranges import Span, clip, resolve
 from dataplane.refs import Digest, Foreign, ObjectRef
-from dataplane.store import Offer, Reject, Store
+from dataplane.store import Offer, ReadMatching, Reject, Store, open_store, split_url
+from dataplane.sweeps import Keeper
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["Objects", "digest_bytes", "digest_file", "past_damage"]
 
@@ -37,6 +46,7 @@ class Objects:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._keeper = Keeper(store)
 
     def put(self, data: bytes, *, suffix: str) -> Digest:
         """Store `data` durably; equal bytes are stored once, and checked again then."""
@@ -55,13 +65,35 @@ class Objects:
     def get(self, ref: ObjectRef) -> memoryview:
         """All bytes of an object, checked against its digest (see `past_damage`). Raises `NotFound` or `CorruptObject`."""
         if isinstance(ref, Foreign):
-            raise CorruptObject(f"{ref}: adopted objects have no place in this lake's store")
+            return memoryview(self.ranges(ref, starts=[0], lengths=[ref.size])[0])
         return past_damage(self.store, ref, lambda: self._checked(ref))
+
+    def ranges(self, ref: ObjectRef, *, starts: Sequence[int], lengths: Sequence[int]) -> Sequence[memoryview]:
+        """Byte ranges of an object, in the order asked for; neighbours share a request, and ranges are short where the object ends.
+
+        Nothing is checked against a digest here: the reader checks what it decodes. Raises `NotFound`, and for an adopted object
+        `SourceChanged` where it is no longer the one that was adopted.
+        """
+        if isinstance(ref, Digest):
+            return [memoryview(piece) for piece in self.store.get_ranges(ref.path, starts=starts, lengths=lengths)]
+        root, path = split_url(ref.url)
+        store = _opened(root, os.getpid())
+        spans = clip(resolve(starts, None, lengths), ref.size)
+        try:
+            return [memoryview(piece) for piece in _matching(store, path, ref, spans)]
+        except SourceChanged as error:
+            raise SourceChanged(f"{error}; adopt it again, which makes a new version") from error
+        except NotFound as error:
+            raise NotFound(f"{ref}: this adopted object is gone; put it back, or adopt again what is left") from error
 
     def _checked(self, ref: Digest) -> memoryview:
         data = memoryview(self.store.get(ref.path).buffer())
         check(data, ref, where=f"{self.store.url}/{ref.path}")
         return data
+
+    def where(self, ref: ObjectRef) -> str:
+        """Where an object lies, for messages."""
+        return f"{self.store.url}/{ref.path}" if isinstance(ref, Digest) else ref.url
 
     def verify(self, ref: Digest) -> None:
         """Read an object through and check it, in constant memory. Raises `NotFound` or `CorruptObject`."""
@@ -76,17 +108,86 @@ class Objects:
         if size != ref.size or hasher.hexdigest() != ref.hex:
             raise CorruptObject(_mismatch(ref, size, hasher.hexdigest(), f"{self.store.url}/{ref.path}"))
 
+    def has(self, ref: Digest) -> bool:
+        """The object is there, whole by its size, and no collector is about to delete it."""
+        self._keeper.wait(ref)
+        try:
+            return self.store.head(ref.path)["size"] == ref.size
+        except NotFound:
+            return False
+
+    def rely_on(self, refs: Iterable[Digest]) -> None:
+        """Make sure of objects that a commit is about to name: each is there, whoever put it, and stays until then whatever collectors do.
+
+        Costs nothing for what this process has put a moment ago, else a request each; one that has lain unnamed for a while is written
+        anew. Raises `NotFound` or `CorruptObject`.
+        """
+        for ref in refs:
+            if not self._keeper.recent(ref):
+                self._make_sure(ref)
+
+    def _make_sure(self, ref: Digest) -> None:
+        try:
+            meta = self.store.head(ref.path)
+        except NotFound as error:
+            raise NotFound(f"{error}; a commit was to name it: run the same command again, which stores it again") from error
+        if meta["size"] != ref.size:
+            raise CorruptObject(_mismatch(ref, meta["size"], "", f"{self.store.url}/{ref.path}"))
+        if self._keeper.young(meta):
+            self._keeper.note(ref)
+            return
+        with tempfile.TemporaryFile() as copy:
+            self._copy(ref, copy)
+            self._keeper.put(ref, lambda: self.store.put(ref.path, _from_start(copy)))
+
+    def _copy(self, ref: Digest, copy: IO[bytes]) -> None:
+        """All bytes of an object, checked."""
+        hasher = blake3()
+        for start in range(0, ref.size, _CHUNK_BYTES):
+            piece = memoryview(self.store.get_range(ref.path, start=start, end=min(ref.size, start + _CHUNK_BYTES)))
+            hasher.update(piece)
+            copy.write(piece)
+        if hasher.hexdigest() != ref.hex:
+            raise CorruptObject(_mismatch(ref, copy.tell(), hasher.hexdigest(), f"{self.store.url}/{ref.path}"))
+
     def _create(self, ref: Digest, source: bytes | Path) -> None:
         """Put the object unless it is there. One that is there is read through, since somebody is about to rely on it; where it turns
-        out damaged, the bytes at hand mend it."""
-        try:
-            self.store.put(ref.path, source, mode="create" if ref.size <= _CREATE_BYTES else None)
-        except AlreadyExists:
+        out damaged, the bytes at hand mend it. Where it has lain there for a while it is put anew: a collector may find it unnamed."""
+
+        def put() -> None:
             try:
+                self.store.put(ref.path, source, mode="create" if ref.size <= _CREATE_BYTES else None)
+            except AlreadyExists:
+                self._reuse(ref, source)
+
+        self._keeper.put(ref, put)
+
+    def _reuse(self, ref: Digest, source: bytes | Path) -> None:
+        try:
+            if self._keeper.young(self.store.head(ref.path)):
                 self.verify(ref)
-            except CorruptObject as error:
-                _logger.warning("%s; it is written anew", error)
-                self.store.put(ref.path, source)
+                return
+        except NotFound:  # collected since
+            pass
+        except CorruptObject as error:
+            _logger.warning("%s; it is written anew", error)
+        self.store.put(ref.path, source)
+
+
+@lru_cache(maxsize=256)
+def _opened(url: str, _pid: int) -> Store:
+    """A store that adopted objects lie in. A forked process opens its own."""
+    return open_store(url)
+
+
+def _matching(store: Store, path: str, ref: Foreign, spans: Sequence[Span]) -> Sequence[Buffer]:
+    starts, lengths = [span.start for span in spans], [len(span) for span in spans]
+    if ref.etag is not None and isinstance(store, ReadMatching):
+        return store.get_ranges_matching(path, starts=starts, lengths=lengths, etag=ref.etag)
+    size = store.head(path)["size"]
+    if size != ref.size:
+        raise SourceChanged(f"{ref} has changed: it has {size} bytes, {ref.size} were expected")
+    return store.get_ranges(path, starts=starts, lengths=lengths)
 
 
 def past_damage(store: Store, ref: ObjectRef, read: Callable[[], T]) -> T:
@@ -105,6 +206,11 @@ def check(data: memoryview, ref: Digest, *, where: str) -> None:
     found = blake3(data).hexdigest()
     if len(data) != ref.size or found != ref.hex:
         raise CorruptObject(_mismatch(ref, len(data), found, where))
+
+
+def _from_start(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    return file
 
 
 def _mismatch(ref: Digest, size: int, found: str, where: str) -> str:

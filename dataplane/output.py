@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,12 +28,15 @@ __all__ = [
     "WRONG_USAGE",
     "AsJson",
     "LakeUrl",
+    "command_line",
+    "counted",
     "emit",
     "ending",
     "err",
     "exit_code",
     "human_bytes",
     "lake_url",
+    "next_step",
     "open_lake",
     "out",
     "report_error",
@@ -44,11 +48,12 @@ WRONG_USAGE: Final = 2
 BAD_INPUT: Final = 3
 INTERRUPTED: Final = 130
 DEFAULT_LAKE: Final = "./lake"
+_VARIABLE: Final = "DATAPLANE_LAKE"
 
 LakeUrl = Annotated[
     str | None,
     typer.Option(
-        "--lake", envvar="DATAPLANE_LAKE", metavar="URL", help=f"The lake: a folder or a URL. Default {DEFAULT_LAKE}.", show_default=False
+        "--lake", envvar=_VARIABLE, metavar="URL", help=f"The lake: a folder or a URL. Default {DEFAULT_LAKE}.", show_default=False
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
@@ -81,6 +86,19 @@ def lake_url(context: typer.Context, lake: str | None) -> str:
 def open_lake(context: typer.Context, lake: str | None) -> Lake:
     """The existing lake a command works on. Raises `NotALake`, saying how to make one."""
     return Lake(lake_url(context, lake))
+
+
+def command_line(context: typer.Context, arguments: str) -> str:
+    """`dataplane ARGUMENTS` as a user would type it for the lake that this command works on: with `--lake URL` where neither the
+    environment nor the default says which. Credentials in the URL are left out."""
+    url = lake_url(context, context.params.get("lake"))
+    known = url == (os.environ.get(_VARIABLE) or DEFAULT_LAKE)
+    return f"dataplane {arguments}" if known else f"dataplane --lake {shlex.quote(redact(url))} {arguments}"
+
+
+def next_step(context: typer.Context, arguments: str) -> None:
+    """Tell what to do next: `dataplane ARGUMENTS`, which works as it stands (see `command_line`)."""
+    out.print(f"Next: {command_line(context, arguments)}", markup=False)
 
 
 def emit(document: Any, *, as_json: bool, human: Callable[[], None]) -> None:
@@ -149,6 +167,11 @@ def _write(document: Any) -> None:
 def exit_code(error: DataplaneError) -> int:
     """2 where the call was wrong, else 1."""
     return WRONG_USAGE if isinstance(error, InvalidArgument) else FAILED
+
+
+def counted(count: int, noun: str) -> str:
+    """`count` of what `noun` names: 1 problem, 2,000 problems."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def human_bytes(count: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataplane.errors import InvalidArgument
 
-__all__ = ["Request", "Span", "clip", "coalesce", "resolve", "resolve_option"]
+__all__ = ["Request", "Span", "clip", "coalesce", "resolve", "resolve_option", "scatter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,12 @@ def coalesce(spans: Sequence[Span], *, max_gap_bytes: int, max_request_bytes: in
     if serves:
         requests.append(Request(Span(start, end), tuple(serves)))
     return tuple(requests)
+
+
+def scatter(spans: Sequence[Span], requests: Sequence[Request], read: Sequence[memoryview]) -> list[memoryview]:
+    """The bytes of each span, as views of what the requests have read; short where a request was."""
+    pieces = [memoryview(b"")] * len(spans)
+    for request, whole in zip(requests, read, strict=True):
+        for i in request.serves:
+            pieces[i] = whole[spans[i].start - request.span.start : spans[i].end - request.span.start]
+    return pieces

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dataplane.errors import CorruptObject, InvalidArgument
 
-__all__ = ["Digest", "Foreign", "ObjectRef", "digest_of_path", "ref_from_json", "ref_to_json"]
+__all__ = ["Digest", "Foreign", "ObjectRef", "digest_of_path", "ref_from_json", "ref_to_json", "referenced"]
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,15}\Z")
@@ -78,3 +79,17 @@ def ref_from_json(value: dict[str, Any]) -> ObjectRef:
         return Foreign(value["url"], value["size"], value.get("etag"), value.get("version_id"))
     except (KeyError, TypeError, InvalidArgument) as error:
         raise CorruptObject(f"not an object reference: {value!r}") from error
+
+
+def referenced(body: Any) -> Iterator[Digest]:
+    """Every object of the lake that a commit names, wherever in it the reference stands."""
+    if isinstance(body, Mapping):
+        if {"blake3", "suffix", "size"} <= body.keys():
+            ref = ref_from_json(dict(body))
+            if isinstance(ref, Digest):
+                yield ref
+            return
+        body = list(body.values())
+    if isinstance(body, list):
+        for value in body:
+            yield from referenced(value)

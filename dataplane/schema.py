@@ -10,19 +10,32 @@ from dataplane.errors import CorruptObject, InvalidArgument
 
 __all__ = ["Field", "FieldKind", "Schema"]
 
-FieldKind = Literal["image", "class", "bytes"]
+_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "halffloat", "float", "double")  # of two shards' types the later holds for both
+
+FieldKind = Literal["image", "class", "bytes", "value", "array"]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A named value of every sample that has it. In a tar shard the name is the member's extension."""
+    """A named value of every sample that has it. In a tar shard the name is the member's extension.
+
+    `type` says more of a "value" (its Arrow type, as in `list<int32>`) and of an "array" (`float32[64, 64]`); None for files.
+    """
 
     name: str
     kind: FieldKind
+    type: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.kind not in get_args(FieldKind):
             raise InvalidArgument(f"not a field: {self.name!r} of kind {self.kind!r}; kinds are {', '.join(get_args(FieldKind))}")
+
+    def __str__(self) -> str:
+        return self.kind if self.type is None else f"{self.kind} {self.type}"
+
+    def to_json(self) -> dict[str, str]:
+        """The form a field has in a schema, less its name."""
+        return {"kind": self.kind, **({"type": self.type} if self.type else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +53,11 @@ class Schema:
         """This schema with what is new: fields by name, then class names, sorted, behind those that have an id already."""
         have = {field.name: field for field in self.fields}
         for field in fields:
-            if have.setdefault(field.name, field) != field:
-                raise InvalidArgument(f"field {field.name!r} holds {have[field.name].kind} in this dataset, not {field.kind}")
+            known = have.setdefault(field.name, field)
+            if known != field and known.kind == field.kind == "value" and {known.type, field.type} <= set(_NUMBERS):
+                have[field.name] = max(known, field, key=lambda each: _NUMBERS.index(each.type or ""))
+            elif known != field:
+                raise InvalidArgument(f"field {field.name!r} holds {have[field.name]} in this dataset, not {field}")
         new = sorted(set(classes) - set(self.classes))
         return Schema(tuple(have[name] for name in sorted(have)), (*self.classes, *new))
 
@@ -51,13 +67,13 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """The form a schema has in a commit."""
-        return {"fields": {field.name: {"kind": field.kind} for field in self.fields}, "classes": list(self.classes)}
+        return {"fields": {field.name: field.to_json() for field in self.fields}, "classes": list(self.classes)}
 
     @classmethod
     def from_json(cls, value: Any) -> Schema:
         """The inverse of `to_json`."""
         try:
-            fields = tuple(Field(name, spec["kind"]) for name, spec in sorted(value["fields"].items()))
+            fields = tuple(Field(name, spec["kind"], spec.get("type")) for name, spec in sorted(value["fields"].items()))
             return cls(fields, tuple(value["classes"]))
         except (KeyError, TypeError, AttributeError, InvalidArgument) as error:
             raise CorruptObject(f"not a schema: {value!r}") from error

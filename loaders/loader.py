@@ -277,8 +277,8 @@ class Loader:
         window / count + 1 of them open. Ranks do not know each other's limits and must agree, so only a lone one decides that itself."""
         world = self._schedule.world
         lanes = default_lanes(world)
-        sizes = [shard.row.ref.size for shard in self.split.shards]
-        if hot is None or sum(sizes) <= hot.limit_bytes:
+        sizes = self.split.sizes
+        if hot is None or sizes.sum() <= hot.limit_bytes:
             return lanes
         open_bytes = float(np.median(sizes)) * (window / max(1.0, float(np.median(self.split.counts))) + 1)
         fitting = max(world, int(hot.limit_bytes / open_bytes) // world * world)

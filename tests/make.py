@@ -38,7 +38,7 @@ def finished(lake, split, numbers):
     """A shard of samples in the lake, as a writer's journal has it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "shard.tar")
-        with tar.TarWriter(path) as writer:
+        with tar.Writer(path) as writer:
             for number in numbers:
                 writer.add(*sample(number))
             ref, index = writer.finish()

@@ -56,7 +56,7 @@ class RunningContender(Protocol):
 
 def serve(open_contender: Callable[[Mapping[str, Any]], RunningContender]) -> None:
     """Answer the harness until it closes our standard input."""
-    answers = _take_stdout()
+    answers = take_stdout()
     try:
         contender = open_contender(json.loads(sys.stdin.readline()))
         try:
@@ -83,7 +83,7 @@ def _answer(answers: TextIO, answer: Mapping[str, Any]) -> None:
     answers.flush()
 
 
-def _take_stdout() -> TextIO:
+def take_stdout() -> TextIO:
     """Keep standard output for answers, and send what anything else writes there, C libraries included, to standard error."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -1,6 +1,7 @@
-"""What is measured. A task names its contenders and makes the job that all of them get.
+"""What is measured. A `Task` names its contenders and makes the job that all of them get; a `LimitTask` has one probe, whose figures are held
+against limits.
 
-`order.py` has no contenders, and a command of its own.
+`order.py` has neither, and a command of its own.
 """
 
 import importlib
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from benchmarks.environments import Environment
 
-TASKS = ("jpeg",)
+TASKS = ("jpeg", "write", "index", "random", "whole", "shards", "where")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,14 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What this project promises: `at_least` times the rate of a contender in the same run, of the fastest one if several are named."""
+
+    over: tuple[str, ...]
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked of a run. `data` is a folder, or None to have inputs made."""
 
@@ -40,25 +49,60 @@ class Request:
     threads: int
 
 
+class CannotPrepare(RuntimeError):
+    """What a task needs is not there; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The job, as JSON, that every contender gets, and a description of its inputs for the document."""
+    """The job, as JSON, that every contender gets, and a description of its inputs for the document. `close` ends what the task has started."""
 
     job: Mapping[str, Any]
     data: Mapping[str, Any]
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
+    """Contenders that do the same work, in turns. `samples` are those of an epoch where the user does not say, `quick` of a run with --quick.
+    `threads`, where it is not None, is what the task is defined with, whatever the user says."""
+
     name: str
     summary: str
     contenders: tuple[Contender, ...]
     prepare: Callable[[Request], Prepared]
+    samples: int = 4096
+    quick: int = 256
+    threads: int | None = None
+    targets: tuple[Target, ...] = ()
 
 
-def load_task(name: str) -> Task:
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A figure of a probe, and the most that it may be; None where it is only told."""
+
+    name: str
+    unit: str
+    at_most: float | None
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitTask:
+    """A probe, run as a fresh process in every round: it gets the job on standard input and answers with a value for each limit."""
+
+    name: str
+    summary: str
+    module: str
+    limits: tuple[Limit, ...]
+    prepare: Callable[[Request], Prepared]
+    samples: int
+    quick: int
+
+
+def load_task(name: str) -> Task | LimitTask:
     """The task of that name. Raises KeyError for an unknown one."""
     if name not in TASKS:
         raise KeyError(name)
-    task: Task = importlib.import_module(f"benchmarks.tasks.{name}").TASK
+    task: Task | LimitTask = importlib.import_module(f"benchmarks.tasks.{name}").TASK
     return task

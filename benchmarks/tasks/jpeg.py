@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.datasets import Inputs, make_inputs
+from benchmarks.datasets import Inputs, described, make_inputs
 from benchmarks.environments import TORCHVISION
 from benchmarks.peers.protocol import VerificationFailed
 from benchmarks.tasks import Contender, Prepared, Request, Task
@@ -105,7 +105,7 @@ def prepare(request: Request) -> Prepared:
         repeats=list(inputs.repeats),
         reference=_stored_reference(inputs, threads=request.threads),
     )
-    return Prepared(job=asdict(job), data=_described(inputs))
+    return Prepared(job=asdict(job), data=described(inputs))
 
 
 def normalise(image: NDArray[np.uint8]) -> Images:
@@ -235,16 +235,6 @@ def _stored_reference(inputs: Inputs, *, threads: int) -> Reference:
         staged.write_text(json.dumps(asdict(drawn)), encoding="utf-8")
         staged.rename(stored)
     return Reference(**json.loads(stored.read_text(encoding="utf-8")))
-
-
-def _described(inputs: Inputs) -> dict[str, Any]:
-    return {
-        "origin": inputs.origin,
-        "photographs": len(inputs.sources),
-        "samples": inputs.samples,
-        "mean_bytes": inputs.mean_bytes,
-        "excluded": [asdict(item) for item in inputs.excluded],
-    }
 
 
 TASK = Task(

@@ -61,6 +61,7 @@ class Checkpoints:
         """
         for ref in {ref for parts in ranks for ref in parts.values()}:
             self._check_there(ref)
+            self.lake.objects.rely_on([ref])
 
         def body(tip: Entry | None) -> dict[str, Any]:
             newest = self._newest_checkpoint(tip.number if tip else 0)

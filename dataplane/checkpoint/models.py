@@ -69,6 +69,7 @@ def publish(
         "config": dict(config),
         "metrics": dict(metrics),
     }
+    lake.objects.rely_on([network, weights])
     entry = lake.log("models", name).append(lambda _: without_nan(body))
     if entry is None:
         raise AssertionError("a commit with a body returns its entry")

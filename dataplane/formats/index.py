@@ -1,7 +1,9 @@
 """The index sidecar of a shard: where each field of each sample lies, its checksum, and what decoding needs to know.
 
 An Arrow IPC file with one row a sample: `key`, then for each field NAME the columns `NAME.offset`, `NAME.size`, `NAME.crc32c`, and for
-images `NAME.width`, `NAME.height` (as stored) and `NAME.orientation` (EXIF, 1 to 8). A sample without the field has size -1.
+images `NAME.width`, `NAME.height` (as stored) and `NAME.orientation` (EXIF, 1 to 8). A sample without the field has size -1; a CRC that
+nobody has computed yet, as in a shard that was adopted, is null. What other formats need (a footer, a list of members) lies in named
+sections of the file's metadata.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataplane.errors import CorruptObject, FormatTooNew, NotFound
 
-__all__ = ["FieldIndex", "ImageInfo", "IndexRow", "Placed", "ShardIndex", "read_index", "write_index"]
+__all__ = ["FieldIndex", "ImageInfo", "IndexRow", "Placed", "ShardIndex", "read_index", "write_index", "write_keys", "write_places"]
 
 _FORMAT = 1
 _VERSION_KEY = b"dataplane.index"
+_SECTION = b"section:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,11 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where the bytes of one field of one sample lie in the shard."""
+    """Where the bytes of one field of one sample lie in the shard. `crc32c` is None where nobody has computed it yet."""
 
     offset: int
     size: int
-    crc32c: int
+    crc32c: int | None
     image: ImageInfo | None = None
 
 
@@ -52,11 +56,11 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldIndex:
-    """The columns of one field, as arrays over the samples of the shard. The image columns are None for other fields."""
+    """The columns of one field, arrays over the samples of the shard. An unknown CRC is -1; the image columns are None for other fields."""
 
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
-    crc32c: npt.NDArray[np.uint32]
+    crc32c: npt.NDArray[np.int64]
     width: npt.NDArray[np.int32] | None
     height: npt.NDArray[np.int32] | None
     orientation: npt.NDArray[np.uint8] | None
@@ -70,6 +74,8 @@ class ShardIndex:
         self._keys = table.column("key").combine_chunks()
         names = sorted(name[: -len(".offset")] for name in table.column_names if name.endswith(".offset"))
         self.fields: Mapping[str, FieldIndex] = {name: _field(table, name) for name in names}
+        stamped = table.schema.metadata or {}
+        self.sections: Mapping[str, bytes] = {k[len(_SECTION) :].decode(): v for k, v in stamped.items() if k.startswith(_SECTION)}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -87,7 +93,8 @@ class ShardIndex:
         found = {}
         for name, field in self.fields.items():
             if field.size[row] >= 0:
-                found[name] = Placed(int(field.offset[row]), int(field.size[row]), int(field.crc32c[row]), _image(field, row))
+                crc = int(field.crc32c[row])
+                found[name] = Placed(int(field.offset[row]), int(field.size[row]), None if crc < 0 else crc, _image(field, row))
         return found
 
     def field(self, name: str) -> FieldIndex:
@@ -98,8 +105,8 @@ class ShardIndex:
             raise NotFound(f"{self.where} has no field {name!r}; it has {', '.join(self.fields)}") from None
 
 
-def write_index(rows: Sequence[IndexRow]) -> bytes:
-    """The index of a shard, from its samples in order. Equal rows give equal bytes."""
+def write_index(rows: Sequence[IndexRow], sections: Mapping[str, bytes] | None = None) -> bytes:
+    """The index of a shard whose fields are placed, from its samples in order. Equal rows give equal bytes."""
     names = sorted({name for row in rows for name in row.fields})
     columns: dict[str, Any] = {"key": pa.array([row.key for row in rows], pa.string())}
     for name in names:
@@ -112,7 +119,27 @@ def write_index(rows: Sequence[IndexRow]) -> bytes:
             columns[f"{name}.width"] = pa.array([i.width for i in images], pa.int32())
             columns[f"{name}.height"] = pa.array([i.height for i in images], pa.int32())
             columns[f"{name}.orientation"] = pa.array([i.orientation for i in images], pa.uint8())
-    table = pa.table(columns).replace_schema_metadata({_VERSION_KEY: str(_FORMAT).encode()})
+    return _encode(columns, sections or {})
+
+
+def write_places(keys: Any, places: Mapping[str, tuple[Any, Any, Any]], sections: Mapping[str, bytes] | None = None) -> bytes:
+    """What `write_index` gives, from columns: the keys as an Arrow array, and for each field int64 arrays of offsets and sizes (-1 where a
+    sample lacks it) and the CRCs as uint32, or None where nobody has computed them."""
+    columns: dict[str, Any] = {"key": keys.cast(pa.string())}
+    for name, (offset, size, crc) in sorted(places.items()):
+        columns[f"{name}.offset"], columns[f"{name}.size"] = pa.array(offset, pa.int64()), pa.array(size, pa.int64())
+        columns[f"{name}.crc32c"] = pa.nulls(len(keys), pa.uint32()) if crc is None else pa.array(crc, pa.uint32())
+    return _encode(columns, sections or {})
+
+
+def write_keys(keys: Sequence[str], sections: Mapping[str, bytes]) -> bytes:
+    """The index of a shard whose format knows by itself where values lie: the keys of its samples, and named sections."""
+    return _encode({"key": pa.array(keys, pa.string())}, sections)
+
+
+def _encode(columns: Mapping[str, Any], sections: Mapping[str, bytes]) -> bytes:
+    stamped = {_VERSION_KEY: str(_FORMAT).encode(), **{_SECTION + name.encode(): data for name, data in sorted(sections.items())}}
+    table = pa.table(dict(columns)).replace_schema_metadata(stamped)
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -138,7 +165,9 @@ def _column(table: Any, name: str) -> Any:
 
 
 def _field(table: Any, name: str) -> FieldIndex:
-    return FieldIndex(*(_column(table, f"{name}.{part}") for part in ("offset", "size", "crc32c", "width", "height", "orientation")))
+    crc = pc.fill_null(table.column(f"{name}.crc32c").cast(pa.int64()), -1).combine_chunks().to_numpy(zero_copy_only=False)
+    offset, size, *image = (_column(table, f"{name}.{part}") for part in ("offset", "size", "width", "height", "orientation"))
+    return FieldIndex(offset, size, crc, *image)
 
 
 def _image(field: FieldIndex, row: int) -> ImageInfo | None:

@@ -17,11 +17,12 @@ import google_crc32c
 from blake3 import blake3
 
 from dataplane.errors import CorruptObject, InvalidArgument
+from dataplane.formats import compressed
 from dataplane.formats.index import ImageInfo, IndexRow, Placed, ShardIndex, write_index
+from dataplane.objects import Objects
 from dataplane.refs import Digest, ObjectRef
-from dataplane.store import Store
 
-__all__ = ["SUFFIX", "TarWriter", "crc32c", "member_name", "read", "read_many", "verify"]
+__all__ = ["SUFFIX", "Reader", "Writer", "crc32c", "member_name", "open"]
 
 SUFFIX: Final = ".tar"
 _BLOCK: Final = 512
@@ -30,6 +31,7 @@ _EXTENSION_BYTES: Final = 15  # with the dot, a name fills the 100 bytes of its 
 _END: Final = bytes(2 * _BLOCK)
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@,~/ ()")
 _WRITE_BYTES: Final = 1 << 20
+_VERIFY_ROWS: Final = 64
 
 
 def crc32c(data: bytes | memoryview) -> int:
@@ -62,7 +64,7 @@ def member_name(key: str, extension: str) -> str:
     return f"{escaped}.{extension}"
 
 
-class TarWriter:
+class Writer:
     """Writes one shard to a local file and gathers its index. Not thread-safe; use it in a `with` block.
 
     The file is plain scratch: durability is the business of the store that takes it.
@@ -71,8 +73,8 @@ class TarWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[IndexRow] = []
-        self.bytes = 0
-        self._file = open(path, "wb", buffering=_WRITE_BYTES)  # noqa: SIM115
+        self.size = 0
+        self._file = path.open("wb", buffering=_WRITE_BYTES)
         self._hasher = blake3()
         self._names: set[str] = set()
 
@@ -85,7 +87,7 @@ class TarWriter:
                 raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
             self._names.add(name)
             self._write(_header(name, len(data)))
-            placed[extension] = Placed(self.bytes, len(data), crc32c(data), (images or {}).get(extension))
+            placed[extension] = Placed(self.size, len(data), crc32c(data), (images or {}).get(extension))
             self._write(data)
             self._write(bytes(-len(data) % _BLOCK))
         self.rows.append(IndexRow(key, placed))
@@ -94,9 +96,9 @@ class TarWriter:
         """End the file. The digest of the shard, and the bytes of its index."""
         self._write(_END)
         self._file.close()
-        return Digest(self._hasher.hexdigest(), SUFFIX, self.bytes), write_index(self.rows)
+        return Digest(self._hasher.hexdigest(), SUFFIX, self.size), write_index(self.rows)
 
-    def __enter__(self) -> TarWriter:
+    def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -105,36 +107,63 @@ class TarWriter:
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._hasher.update(data)
-        self.bytes += len(data)
+        self.size += len(data)
 
 
-def read(store: Store, ref: ObjectRef, index: ShardIndex, row: int) -> dict[str, bytes]:
-    """The fields of one sample, each checked against its CRC. One ranged read."""
-    return read_many(store, ref, index, [row])[0]
+def open(objects: Objects, ref: ObjectRef, index: ShardIndex) -> Reader:
+    """A shard, of the lake or adopted, compressed as a whole or not. Reads nothing yet."""
+    compression = index.sections.get(compressed.SECTION)
+    return Reader(objects if compression is None else compressed.Decompressed(objects, compression.decode()), ref, index)
 
 
-def read_many(store: Store, ref: ObjectRef, index: ShardIndex, rows: Sequence[int]) -> list[dict[str, bytes]]:
-    """The fields of several samples, in the order asked for; neighbours share a request."""
-    if not isinstance(ref, Digest):
-        raise InvalidArgument(f"{ref}: only shards of the lake can be read")
-    wanted = [(i, name, placed) for i, row in enumerate(rows) for name, placed in index.placed(row).items()]
-    pieces = store.get_ranges(ref.path, starts=[p.offset for *_, p in wanted], lengths=[p.size for *_, p in wanted])
-    samples: list[dict[str, bytes]] = [{} for _ in rows]
-    for (i, name, placed), piece in zip(wanted, pieces, strict=True):
-        data = bytes(memoryview(piece))
-        if len(data) != placed.size or crc32c(data) != placed.crc32c:
-            raise CorruptObject(
-                f"{store.url}/{ref.path}: field {name!r} of sample {index.key(rows[i])!r} fails its checksum; "
-                "see what else is damaged with: dataplane verify"
-            )
-        samples[i][name] = data
-    return samples
+class Reader:
+    """The `ShardReader` of a tar: the bytes of its members, each checked against its CRC where one is known. Thread-safe."""
 
+    def __init__(self, objects: Objects | compressed.Decompressed, ref: ObjectRef, index: ShardIndex) -> None:
+        self.fields = tuple(sorted(index.fields))
+        self._objects = objects
+        self._ref = ref
+        self._index = index
 
-def verify(store: Store, ref: ObjectRef, index: ShardIndex) -> None:
-    """Read every sample and check its checksums. Raises `CorruptObject`."""
-    for row in range(len(index)):
-        read(store, ref, index, row)
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def keys(self) -> list[str]:
+        """The keys of the samples, in the shard's order."""
+        return self._index.keys()
+
+    def read(self, row: int, fields: Sequence[str] | None = None) -> dict[str, bytes]:
+        """`read_many` of one row."""
+        return self.read_many([row], fields)[0]
+
+    def read_many(self, rows: Sequence[int], fields: Sequence[str] | None = None) -> list[dict[str, bytes]]:
+        """Samples in the order asked for; neighbours share a request. Raises `NotFound`, `CorruptObject`, `SourceChanged`."""
+        for name in fields or ():
+            self._index.field(name)
+        wanted = [
+            (i, name, placed)
+            for i, row in enumerate(rows)
+            for name, placed in self._index.placed(row).items()
+            if fields is None or name in fields
+        ]
+        samples: list[dict[str, bytes]] = [{} for _ in rows]
+        if not wanted:
+            return samples
+        pieces = self._objects.ranges(self._ref, starts=[p.offset for *_, p in wanted], lengths=[p.size for *_, p in wanted])
+        for (i, name, placed), piece in zip(wanted, pieces, strict=True):
+            data = bytes(piece)
+            if len(data) != placed.size or placed.crc32c not in {None, crc32c(data)}:
+                raise CorruptObject(
+                    f"{self._objects.where(self._ref)}: field {name!r} of sample {self._index.key(rows[i])!r} fails its checksum; "
+                    "see what else is damaged with: dataplane verify"
+                )
+            samples[i][name] = data
+        return samples
+
+    def verify(self) -> None:
+        """Read every sample and check it."""
+        for start in range(0, len(self), _VERIFY_ROWS):
+            self.read_many(range(start, min(start + _VERIFY_ROWS, len(self))))
 
 
 def _header(name: str, size: int) -> bytes:

@@ -12,25 +12,41 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from dataplane.errors import BadSources
-from dataplane.ingest.options import Bad, Check, IngestOptions, IngestResult, Order, Progress, parse_bytes
+from dataplane.ingest.options import FORMAT_OF_KIND, Bad, Check, IngestOptions, IngestResult, Order, Progress, WantedKind, parse_bytes
 from dataplane.output import BAD_INPUT, INTERRUPTED, AsJson, LakeUrl, emit, err, human_bytes, lake_url, out, report_error, report_interrupt
 
 __all__ = ["ingest"]
 
 _BAD_SHOWN: Final = 20
 _DEFAULTS: Final = IngestOptions()
+_CAME_IN: Final = {"pictures": "Pictures", "files": "Files", "tables": "Rows of tables", "text": "Lines of text", "arrays": "Arrays"}
+_SHARDS: Final = {"tar": "tar shards", "parquet": "Parquet shards", "zarr": "Zarr shards (vectors and numbers: Parquet)"}
 
 Watch = Callable[[Progress], None]
 
 
 def ingest(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A folder of pictures, or the URL of a store: s3://bucket/prefix, …")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The dataset that the pictures go into.")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a file, or the URL of a store: s3://bucket/prefix, …")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The dataset that the samples go into.")],
     *,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|pictures|files|tables|text|arrays",
+            help="What the files are: it decides the format of the shards. Default: by their names.",
+            autocompletion=lambda: ["auto", "pictures", "files", "tables", "text", "arrays"],
+        ),
+    ] = _DEFAULTS.kind,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Of a table: the column of the keys. Default: the file and the row.", show_default=False),
+    ] = _DEFAULTS.key,
     label_from: Annotated[
         str | None,
-        typer.Option(metavar="folder|csv:FILE|name:REGEX", help="Where labels come from. Default: no labels.", show_default=False),
+        typer.Option(
+            metavar="folder|csv:FILE|name:REGEX|column:NAME", help="Where labels come from. Default: no labels.", show_default=False
+        ),
     ] = _DEFAULTS.label_from,
     split: Annotated[
         str, typer.Option(metavar="NAME=FRACTION,…", help="Splits, by a stable hash of the key; the fractions add up to 1.")
@@ -60,9 +76,15 @@ def ingest(
     lake: LakeUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the pictures of a folder or a store a new version of a dataset.
+    """Make the files of a folder or a store a new version of a dataset: pictures, other files, tables, text, arrays.
 
-    Interrupted or killed, it is finished by running the same command again. Once more, it changes nothing.
+    Interrupted or killed, it is finished by running the same command again. Once more, it changes nothing. For example:
+
+        dataplane ingest ./photos photos --label-from folder --split train=0.9,test=0.1
+
+        dataplane ingest s3://bucket/events events --key id --label-from column:kind
+
+    To use tars, Parquet files or Zarr arrays where they are, without a copy, see: dataplane adopt --help
     """
     options = IngestOptions(
         label_from,
@@ -75,6 +97,8 @@ def ingest(
         cast(Check, check),
         max_pixels,
         workers,
+        cast(WantedKind, kind),
+        key,
     )
     shown = err.is_terminal and not quiet and not as_json
     try:
@@ -127,6 +151,7 @@ def _print_result(result: IngestResult) -> None:
         out.print(f"Made the lake {result.lake}.", markup=False)
     if result.committed:
         out.print(f"[bold]{spec}[/]: {_counts(result)}, in {result.seconds:.1f} s.")
+        out.print(f"{_CAME_IN[result.kind]} went into {_SHARDS[FORMAT_OF_KIND[result.kind]]}; another --kind would change that.")
     else:
         out.print(f"Nothing to do: [bold]{spec}[/] has every good file already.")
     _print_splits(result)

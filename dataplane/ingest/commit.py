@@ -7,23 +7,22 @@ somebody else committed meanwhile stay, equal ones are not doubled, and of diffe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from dataplane.catalog import SplitCount
+from dataplane.group import CLASS_FIELD
 from dataplane.ingest.present import Present
-from dataplane.ingest.worker import CLASS_FIELD, CLASS_ID
+from dataplane.ingest.worker import CLASS_ID
 from dataplane.journal import Finished
-from dataplane.manifest import METADATA, Part, ShardRow, read_metadata, write_metadata, write_shards
+from dataplane.manifest import METADATA
 from dataplane.objects import Objects
+from dataplane.parts import PartShards, reselected, store_part
 from dataplane.schema import Field
 
-__all__ = ["Edit", "PartRows", "agreed_classes", "edit", "fields_of", "new_parts", "split_counts"]
-
-PartRows = tuple[Part, tuple[ShardRow, ...]]
+__all__ = ["Edit", "agreed_classes", "edit", "fields_of", "new_parts"]
 
 
 @dataclass(slots=True)
@@ -81,7 +80,7 @@ def edit(present: Present, finished: Sequence[Finished], drop: Mapping[str, byte
                 _mask(change, lookup, i)
         shard = item.shard.without(unwanted) if unwanted else item.shard
         if shard.live:
-            change.finished.append(Finished(shard, item.metadata))
+            change.finished.append(replace(item, shard=shard))
     for key, digest in drop.items():
         i = lookup.find(key)
         if i is not None and key not in new and lookup.values(i, "source_blake3") == (digest,):
@@ -115,58 +114,32 @@ def agreed_classes(newest: Sequence[str], planned: Sequence[str], used: Iterable
 
 
 def fields_of(finished: Iterable[Finished]) -> tuple[Field, ...]:
-    """The fields that lie in new shards."""
-    names = sorted({name for item in finished for name in item.shard.median_bytes})
-    return tuple(Field(name, "class" if name == CLASS_FIELD else "image") for name in names)
+    """The fields that lie in new shards. The first journals did not say; their shards hold pictures and classes."""
+    found: dict[str, Field] = {}
+    for item in finished:
+        told = item.fields or tuple(Field(name, "class" if name == CLASS_FIELD else "image") for name in item.shard.median_bytes)
+        found.update({field.name: field for field in told})
+    return tuple(found[name] for name in sorted(found))
 
 
-def new_parts(objects: Objects, present: Present, change: Edit) -> list[PartRows]:
+def new_parts(objects: Objects, present: Present, change: Edit) -> list[PartShards]:
     """The parts of the next version: the old ones, without what goes, and one with the new shards. Stores their tables."""
     parts = []
-    for number, (part, rows) in enumerate(present.parts):
+    for number, (part, shards) in enumerate(present.parts):
         gone = {shard: hit for (of, shard), hit in change.masked.items() if of == number}
-        left = tuple(row.without(gone[i]) if i in gone else row for i, row in enumerate(rows))
-        if not gone:
-            parts.append((part, rows))
-        elif any(row.live for row in left):
-            parts.append(_smaller(objects, part, left))
+        left = shards.without(gone) if gone else shards
+        if left is shards:
+            parts.append((part, shards))
+        elif left.live.any():
+            parts.append(reselected(objects, part, left))
     if change.finished:
-        shards = tuple(item.shard for item in change.finished)
         tables = [_numbered(item.metadata, number) for number, item in enumerate(change.finished)]
-        parts.append(_store(objects, shards, pa.concat_tables(tables)))
+        parts.append(store_part(objects, [item.shard for item in change.finished], pa.concat_tables(tables, promote_options="default")))
     return parts
-
-
-def split_counts(parts: Iterable[PartRows]) -> dict[str, SplitCount]:
-    """What the splits of a version add up to."""
-    total: dict[str, SplitCount] = {}
-    for row in (row for _, rows in parts for row in rows if row.live):
-        before = total.get(row.split, SplitCount(0, 0, 0))
-        total[row.split] = SplitCount(before.samples + row.live, before.shards + 1, before.bytes + row.live_bytes)
-    return total
-
-
-def _smaller(objects: Objects, part: Part, rows: tuple[ShardRow, ...]) -> PartRows:
-    """A part without some of its samples. Shards that nothing is wanted of any more leave its tables, so that nothing names them."""
-    live = [i for i, row in enumerate(rows) if row.live]
-    if len(live) == len(rows):
-        new = Part(objects.put(write_shards(rows), suffix=".parquet"), part.metadata, sum(row.live for row in rows))
-        return new, rows
-    table = read_metadata(objects.get(part.metadata), where=f"{objects.store.url}/{part.metadata.path}")
-    renumbered = np.full(len(rows), -1, np.int32)
-    renumbered[live] = np.arange(len(live), dtype=np.int32)
-    shard = renumbered[table.column("shard").to_numpy()]
-    table = table.set_column(table.column_names.index("shard"), METADATA.field("shard"), pa.array(shard))
-    return _store(objects, tuple(rows[i] for i in live), table.filter(pa.array(shard >= 0)))
-
-
-def _store(objects: Objects, rows: tuple[ShardRow, ...], table: Any) -> PartRows:
-    shards = objects.put(write_shards(rows), suffix=".parquet")
-    metadata = objects.put(write_metadata(table), suffix=".parquet")
-    return Part(shards, metadata, sum(row.live for row in rows)), rows
 
 
 def _numbered(metadata: Any, number: int) -> Any:
     """A shard's metadata as the manifest has it: with the shard's number, without what only the journal keeps."""
     column = pa.array(np.full(len(metadata), number, np.int32))
-    return metadata.drop_columns([CLASS_ID]).add_column(0, METADATA.field("shard"), column)
+    kept = metadata.drop_columns([name for name in (CLASS_ID,) if name in metadata.column_names])
+    return kept.add_column(0, METADATA.field("shard"), column)

@@ -14,8 +14,9 @@ from dataplane.errors import BadSample, InvalidArgument, redact
 from dataplane.store import open_store
 from dataplane.store.local import translated
 
-__all__ = ["Labels", "Table", "label_file", "labels_from", "one_group"]
+__all__ = ["COLUMN", "Labels", "Table", "label_file", "labels_from", "one_group"]
 
+COLUMN: Final = "column:"
 _FILE_COLUMNS: Final = ("path", "file", "filename", "key")
 _LABEL_COLUMNS: Final = ("label", "class", "category")
 _SHOWN: Final = 3
@@ -30,17 +31,20 @@ class Labels(Protocol):
 
 
 def labels_from(spec: str | None) -> Labels | None:
-    """What `--label-from` asks for: `folder`, `csv:FILE`, `name:REGEX`, or None. Reads the CSV file. Raises `InvalidArgument`."""
+    """What `--label-from` asks for: `folder`, `csv:FILE`, `name:REGEX`, or None; `column:NAME` is the business of tables. Reads the CSV
+    file. Raises `InvalidArgument`."""
     if spec is None:
         return None
     if spec == "folder":
         return _folder
+    if spec.startswith(COLUMN) and spec != COLUMN:
+        return None  # of a table: each row has its own
     kind, colon, rest = spec.partition(":")
     if colon and rest and kind == "csv":
         return Table(rest)
     if colon and rest and kind == "name":
         return _Name(one_group(rest, name="label", option="--label-from name:"))
-    raise InvalidArgument(f"--label-from is {spec!r}; allowed are folder, csv:FILE and name:REGEX")
+    raise InvalidArgument(f"--label-from is {spec!r}; allowed are folder, csv:FILE, name:REGEX and, for tables, column:NAME")
 
 
 def label_file(spec: str | None) -> str | None:

@@ -10,10 +10,15 @@ from typing import Any, Final, Literal, get_args
 from dataplane.catalog import SplitCount
 from dataplane.errors import InvalidArgument
 
-__all__ = ["Bad", "IngestOptions", "IngestResult", "Progress", "parse_bytes"]
+__all__ = ["FORMAT_OF_KIND", "Bad", "IngestOptions", "IngestResult", "Kind", "Progress", "parse_bytes"]
 
 Order = Literal["hash", "source"]
 Check = Literal["decode", "structure"]
+Kind = Literal["pictures", "files", "tables", "text", "arrays"]
+WantedKind = Literal["auto", Kind]
+
+FORMAT_OF_KIND: Final[dict[Kind, str]] = {"pictures": "tar", "files": "tar", "tables": "parquet", "text": "parquet", "arrays": "zarr"}
+"""Where samples of a kind of data go."""
 
 _BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?\Z", re.IGNORECASE)
 _POWER: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -31,12 +36,13 @@ def parse_bytes(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """How pictures become samples. `docs/ingest.md` explains each in full.
+    """How files become samples. `docs/ingest.md` explains each in full.
 
     `label_from`: `"folder"`, `"csv:FILE"` or `"name:REGEX"`; None for no labels. `split`: names and fractions that add up to 1.
     `group_by`: a regular expression whose first group (or group `group`) names what must stay in one split. `order`: of samples in the
     shards, by the hash of the key or by the source's path. `sync`: drop samples whose source went away. `strict`: fail before committing
-    when a source is bad. `check`: `"decode"` everything, or only look at the `"structure"`. `workers`: processes; None chooses.
+    when a source is bad. `check`: `"decode"` everything, or only look at the `"structure"`. `workers`: processes; None chooses. `kind`: of
+    data, where the names of the files do not tell. `key`: the column of a table that holds the keys; None for the file and the row.
     """
 
     label_from: str | None = None
@@ -49,9 +55,11 @@ class IngestOptions:
     check: Check = "decode"
     max_pixels: int = 178_956_970
     workers: int | None = None
+    kind: WantedKind = "auto"
+    key: str | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("order", Order), ("check", Check)):
+        for name, kind in (("order", Order), ("check", Check), ("kind", WantedKind)):
             if getattr(self, name) not in get_args(kind):
                 raise InvalidArgument(f"{name} is {getattr(self, name)!r}; allowed are {' and '.join(get_args(kind))}")
         for name in ("shard_bytes", "max_pixels"):
@@ -110,6 +118,7 @@ class IngestResult:
     notes: tuple[str, ...]
     seconds: float
     lake_made: bool
+    kind: Kind = "pictures"
 
     @property
     def samples(self) -> int:
@@ -136,6 +145,8 @@ class IngestResult:
             "shards": self.shards,
             "bytes": self.bytes,
             "bad": [{"source": bad.source, "reason": bad.reason} for bad in self.bad],
+            "kind": self.kind,
+            "format": FORMAT_OF_KIND[self.kind],
             "lake": self.lake,
             "committed": self.committed,
             "splits": {name: count.to_json() for name, count in self.splits.items()},

@@ -49,6 +49,16 @@ class Task:
     split: str
     todo: tuple[Todo, ...]
 
+    @property
+    def samples(self) -> int:
+        """How many there are to make."""
+        return len(self.todo)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of their sources."""
+        return sum(item.wanted.entry.size for item in self.todo)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

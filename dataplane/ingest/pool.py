@@ -18,19 +18,43 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from dataplane.errors import DataplaneError, InvalidArgument
-from dataplane.ingest.plan import Task
-from dataplane.ingest.worker import Context, Done, Tick, do_task
+from dataplane.ingest.worker import Tick
 
-__all__ = ["do_tasks"]
+__all__ = ["Context", "Work", "do_tasks"]
+
+D_co = TypeVar("D_co", covariant=True)
+W_contra = TypeVar("W_contra", bound="Work", contravariant=True)
 
 _SMALL_SAMPLES: Final = 64  # below these, starting processes takes longer than the work
 _SMALL_BYTES: Final = 8 << 20
 _JOIN_SECONDS: Final = 10.0
 
 _Pipe: TypeAlias = "Connection[Any, Any]"
+
+
+class Work(Protocol):
+    """A task: how much it is decides whether processes are worth their start. It is sent to one, so it can be pickled."""
+
+    @property
+    def samples(self) -> int:
+        """How many things there are to do."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes there are to read."""
+        ...
+
+
+class Context(Protocol[W_contra, D_co]):
+    """What every task needs, and how one is done. It is sent once to each worker process."""
+
+    def do(self, task: W_contra, tick: Tick) -> D_co:
+        """The result of a task; `tick` hears of progress."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +69,7 @@ class _Crashed:
 
 
 @contextmanager
-def do_tasks(context: Context, tasks: Sequence[Task], tick: Tick, *, workers: int | None) -> Iterator[Iterator[Done]]:
+def do_tasks(context: Context[W_contra, D_co], tasks: Sequence[W_contra], tick: Tick, *, workers: int | None) -> Iterator[Iterator[D_co]]:
     """The results of tasks, as they are ready. Leaving the block ends the processes.
 
     `workers` is how many processes may be used; None for one a core, and none where little is to be done or a store lives in this process.
@@ -53,19 +77,19 @@ def do_tasks(context: Context, tasks: Sequence[Task], tick: Tick, *, workers: in
     """
     count = min(len(tasks), _enough(tasks) if workers is None else workers)
     if count <= 1 or not _can_travel(context):
-        yield (do_task(context, task, tick) for task in tasks)
+        yield (context.do(task, tick) for task in tasks)
         return
     with _crew(context, count) as crew:
         yield _do_in(crew, tasks, tick)
 
 
-def _enough(tasks: Sequence[Task]) -> int:
-    samples = sum(len(task.todo) for task in tasks)
-    size = sum(item.wanted.entry.size for task in tasks for item in task.todo)
+def _enough(tasks: Sequence[Work]) -> int:
+    samples = sum(task.samples for task in tasks)
+    size = sum(task.bytes for task in tasks)
     return 1 if samples < _SMALL_SAMPLES or size < _SMALL_BYTES else len(os.sched_getaffinity(0))
 
 
-def _can_travel(context: Context) -> bool:
+def _can_travel(context: Any) -> bool:
     try:
         pickle.dumps(context)
     except (InvalidArgument, TypeError, AttributeError, pickle.PicklingError):  # a store in memory, or one that a caller has wrapped
@@ -73,7 +97,7 @@ def _can_travel(context: Context) -> bool:
     return True
 
 
-def _do_in(crew: dict[_Pipe, SpawnProcess], tasks: Sequence[Task], tick: Tick) -> Iterator[Done]:
+def _do_in(crew: dict[_Pipe, SpawnProcess], tasks: Sequence[Work], tick: Tick) -> Iterator[Any]:
     waiting, idle, busy = deque(tasks), list(crew), set[_Pipe]()
     while waiting or busy:
         while waiting and idle:
@@ -91,7 +115,7 @@ def _do_in(crew: dict[_Pipe, SpawnProcess], tasks: Sequence[Task], tick: Tick) -
 
 
 @contextmanager
-def _crew(context: Context, count: int) -> Iterator[dict[_Pipe, SpawnProcess]]:
+def _crew(context: Any, count: int) -> Iterator[dict[_Pipe, SpawnProcess]]:
     """`count` worker processes by the pipe to each. At the end they are asked to go; after an error they are made to."""
     crew: dict[_Pipe, SpawnProcess] = {}
     clean = False
@@ -129,14 +153,14 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _tell(connection: _Pipe, process: SpawnProcess, task: Task) -> None:
+def _tell(connection: _Pipe, process: SpawnProcess, task: Any) -> None:
     try:
         connection.send(task)
     except OSError as error:
         raise _died(process) from error
 
 
-def _hear(connection: _Pipe, process: SpawnProcess) -> _Ticked | Done:
+def _hear(connection: _Pipe, process: SpawnProcess) -> Any:
     try:
         message = connection.recv()
     except (EOFError, OSError) as error:
@@ -145,7 +169,7 @@ def _hear(connection: _Pipe, process: SpawnProcess) -> _Ticked | Done:
         raise RuntimeError(f"a worker process failed:\n{message.trace}")  # noqa: TRY004
     if isinstance(message, DataplaneError):
         raise message
-    return message  # type: ignore[no-any-return]
+    return message
 
 
 def _died(process: SpawnProcess) -> DataplaneError:
@@ -158,7 +182,7 @@ def _died(process: SpawnProcess) -> DataplaneError:
     return DataplaneError(f"a worker process {why}. What was finished is kept: run the same command again")
 
 
-def _serve(connection: _Pipe, context: Context) -> None:
+def _serve(connection: _Pipe, context: Any) -> None:
     """A worker process: do tasks until the pipe ends."""
 
     def tick(samples: int, size: int) -> None:
@@ -175,10 +199,10 @@ def _serve(connection: _Pipe, context: Context) -> None:
             return
 
 
-def _answer(connection: _Pipe, context: Context, task: Task, tick: Callable[[int, int], None]) -> None:
-    answer: Done | DataplaneError | _Crashed
+def _answer(connection: _Pipe, context: Any, task: Any, tick: Callable[[int, int], None]) -> None:
+    answer: Any
     try:
-        answer = do_task(context, task, tick)
+        answer = context.do(task, tick)
     except DataplaneError as error:
         answer = error
     except BrokenPipeError:

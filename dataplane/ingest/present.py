@@ -12,7 +12,8 @@ import pyarrow as pa
 from dataplane.catalog import Version
 from dataplane.dataset import Dataset
 from dataplane.lake import Lake
-from dataplane.manifest import METADATA, Part, ShardRow
+from dataplane.manifest import METADATA
+from dataplane.parts import PartShards
 from dataplane.schema import Schema
 
 __all__ = ["Present", "load"]
@@ -29,7 +30,7 @@ class Present:
     source_blake3, and the part, shard and row where it lies."""
 
     version: Version | None
-    parts: tuple[tuple[Part, tuple[ShardRow, ...]], ...] = ()
+    parts: tuple[PartShards, ...] = ()
     samples: pa.Table = field(default_factory=_SCHEMA.empty_table)
 
     @property
@@ -53,7 +54,7 @@ def load(lake: Lake, version: Version | None) -> Present:
         return Present(None)
     dataset = Dataset(lake.store, version)
     tables = []
-    for number, (part, rows) in enumerate(dataset.parts):
-        table = dataset.part_metadata(part, rows, _COLUMNS)
+    for number, (part, shards) in enumerate(dataset.parts):
+        table = dataset.part_metadata(part, shards, _COLUMNS)
         tables.append(table.append_column("part", pa.array(np.full(len(table), number, np.int32))).cast(_SCHEMA))
     return Present(version, dataset.parts, pa.concat_tables(tables) if tables else _SCHEMA.empty_table())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from dataplane.errors import NotFound
 from dataplane.ingest.plan import Todo
 from dataplane.ingest.worker import CLASS_ID
 from dataplane.journal import Finished
+from dataplane.objects import Objects
 from dataplane.refs import Digest
-from dataplane.store import Store
 
 __all__ = ["adopt", "is_there"]
 
@@ -30,16 +30,11 @@ def adopt(todo: Sequence[Todo], finished: Sequence[Finished], class_ids: Mapping
                 unwanted.append(row)
         shard = item.shard.without(unwanted) if unwanted else item.shard
         if shard.live:
-            taken.append(Finished(shard, item.metadata))
+            taken.append(replace(item, shard=shard))
     return taken, [item for item in todo if item.wanted.key in left]
 
 
-def is_there(store: Store, finished: Finished) -> bool:
-    """The shard and its index are still in the lake: a journal of long ago may have been swept."""
-    for ref in (finished.shard.ref, finished.shard.index):
-        try:
-            if not isinstance(ref, Digest) or store.head(ref.path)["size"] != ref.size:
-                return False
-        except NotFound:
-            return False
-    return True
+def is_there(objects: Objects, finished: Finished) -> bool:
+    """All objects of the shard are still in the lake: those of a journal of long ago may have been collected."""
+    shard = finished.shard
+    return all(isinstance(piece.ref, Digest) and objects.has(piece.ref) and objects.has(piece.index) for piece in shard.pieces)

@@ -81,18 +81,18 @@ def open_source(url: str, *, apart: Sequence[str]) -> Source:
         store = open_store(url)
         inside = tuple(other[len(store.url) :].strip("/") for other in apart if f"{other}/".startswith(f"{store.url}/"))
         if "" in inside:
-            raise InvalidArgument(f"{store.url} is the lake itself; give the place that holds the pictures")
+            raise InvalidArgument(f"{store.url} is the lake itself; give the place that holds the data")
         return StoreSource(store, inside)
     root = Path(unquote(urlsplit(url).path) if "://" in url else url).absolute()
     with translated(root):
         if not root.exists():
-            raise NotFound(f"{root} does not exist; give the folder that holds the pictures, or a URL such as s3://bucket/prefix")
-        if not root.is_dir():
-            raise InvalidArgument(f"{root} is a file; give the folder that holds it")
+            raise NotFound(f"{root} does not exist; give the folder that holds the data, or a URL such as s3://bucket/prefix")
+    if root.is_file():
+        return FolderSource(str(root.parent), frozenset(), only=root.name)
     skip = frozenset(_inode(Path(other)) for other in apart if "://" not in other and Path(other).exists())
     real = root.resolve()
     if any(_inode(folder) in skip for folder in (real, *real.parents)):
-        raise InvalidArgument(f"{root} lies inside the lake; give the folder that holds the pictures")
+        raise InvalidArgument(f"{root} lies inside the lake; give the folder that holds the data")
     return FolderSource(str(root), skip)
 
 
@@ -111,10 +111,11 @@ class FolderSource:
 
     root: str
     skip: frozenset[Inode]
+    only: str | None = None  # the one file that is meant
 
     @property
     def url(self) -> str:
-        return _shown(self.root)
+        return _shown(self.root if self.only is None else os.path.join(self.root, self.only))
 
     @property
     def readers(self) -> int:
@@ -168,7 +169,7 @@ class _Walk:
             folder, above = waiting.pop()
             try:
                 with os.scandir(os.path.join(self.source.root, folder)) as found:
-                    items = sorted(found, key=lambda item: item.name)
+                    items = sorted((item for item in found if self.source.only in {None, item.name}), key=lambda item: item.name)
             except OSError as error:
                 self._bad(folder, _reason(error))
                 self.listing.unread.append(_shown(folder))

@@ -36,19 +36,19 @@ class Splits:
     group: Callable[[str], str | None] | None = None
 
     @classmethod
-    def parse(cls, spec: str, group_by: str | None) -> Splits:
-        """From `train=0.8,val=0.1,test=0.1`: fractions above 0 that add up to 1. Raises `InvalidArgument`."""
+    def parse(cls, spec: str, group_by: str | None, *, option: str = "--split") -> Splits:
+        """From `train=0.8,val=0.1,test=0.1`: fractions above 0 that add up to 1. Raises `InvalidArgument`, which calls `spec` by `option`."""
         pairs = [item.partition("=") for item in spec.split(",")]
         names = tuple(check_name(name.strip(), "split") for name, _, _ in pairs)
         try:
             fractions = [float(value) for _, _, value in pairs]
         except ValueError:
-            raise InvalidArgument(f"--split is {spec!r}; write it as train=0.8,val=0.1,test=0.1") from None
+            raise InvalidArgument(f"{option} is {spec!r}; write it as train=0.8,val=0.1,test=0.1") from None
         if len(set(names)) < len(names):
-            raise InvalidArgument(f"--split is {spec!r}: it names a split twice")
+            raise InvalidArgument(f"{option} is {spec!r}: it names a split twice")
         if not all(0 < fraction <= 1 for fraction in fractions) or abs(sum(fractions) - 1) > _SLACK:
             raise InvalidArgument(
-                f"--split is {spec!r}: the fractions add up to {sum(fractions):.10g}; they must be above 0 and add up to 1"
+                f"{option} is {spec!r}: the fractions add up to {sum(fractions):.10g}; they must be above 0 and add up to 1"
             )
         ends = (*(round(end * _RANGE) for end in list(accumulate(fractions))[:-1]), _RANGE)
         group = None if group_by is None else one_group(group_by, name="group", option="--group-by ")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,27 +13,25 @@ from typing import Any, Final
 import pyarrow as pa
 from blake3 import blake3
 
-from dataplane.errors import BadSample
-from dataplane.formats.tar import SUFFIX, TarWriter
+from dataplane.errors import BadSample, InvalidArgument
+from dataplane.group import CLASS_FIELD, Group, size_of
 from dataplane.ingest.options import Bad
 from dataplane.ingest.plan import Task, Todo, Wanted
 from dataplane.ingest.source import Source
 from dataplane.journal import Finished
-from dataplane.manifest import METADATA, ShardRow
+from dataplane.manifest import METADATA
 from dataplane.objects import Objects
-from dataplane.prep.image import EXTENSIONS, NOT_AN_IMAGE, SNIFF_BYTES, Picture, examine, sniff
+from dataplane.prep.sample import FileKind, Prepared, check_start, prepare, start_bytes
 from dataplane.store import Store
 from dataplane.store.local import translated
 
-__all__ = ["CLASS_FIELD", "CLASS_ID", "Context", "Done", "do_task"]
+__all__ = ["CLASS_ID", "COLUMNS", "Context", "Done", "do_task"]
 
-CLASS_FIELD: Final = "cls"
 CLASS_ID: Final = "class_id"
 """The column that a journal's metadata has beside those of the manifest: the class id that lies in the shard, -1 where there is none."""
 
-_SNIFF_FIRST: Final = 16 << 20  # a larger file is read whole only if its start is that of an image
 _TICK_SECONDS: Final = 0.2
-_COLUMNS: Final = pa.schema([*(column for column in METADATA if column.name != "shard"), pa.field(CLASS_ID, pa.int32(), nullable=False)])
+COLUMNS: Final = pa.schema([*(column for column in METADATA if column.name != "shard"), pa.field(CLASS_ID, pa.int32(), nullable=False)])
 
 Tick = Callable[[int, int], None]
 """Hears of samples done and bytes read since it was last called."""
@@ -48,9 +44,14 @@ class Context:
     source: Source
     store: Store
     class_ids: dict[str, int]
+    kind: FileKind
     decode: bool
     max_pixels: int
     scratch: Path
+
+    def do(self, task: Task, tick: Tick) -> Done:
+        """Make one shard. Raises `StoreError` where the lake or the whole source fails; what is wrong with one file is in `Done.bad`."""
+        return do_task(self, task, tick)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,6 @@ class Done:
 @dataclass(slots=True)
 class _Gathered:
     rows: list[dict[str, Any]] = field(default_factory=list)
-    sizes: dict[str, list[int]] = field(default_factory=dict)
     bad: list[Bad] = field(default_factory=list)
     same: int = 0
     renamed: int = 0
@@ -75,34 +75,21 @@ class _Gathered:
 
 def do_task(context: Context, task: Task, tick: Tick) -> Done:
     """Make one shard. Raises `StoreError` where the lake or the whole source fails; what is wrong with one file is in `Done.bad`."""
-    path = context.scratch / f"{task.number}{SUFFIX}"
     gathered = _Gathered()
-    objects = Objects(context.store)
-    try:
-        with translated(path), TarWriter(path) as writer:
-            ticker = _Ticker(tick)
-            for todo, outcome in _read_ahead(context, task):
-                _take(context, writer, gathered, todo, outcome)
-                ticker.one(todo.wanted.entry.size)
-            ticker.flush()
-            if gathered.rows:
-                ref, index = writer.finish()
+    folder = context.scratch / f"{task.number}"
+    with translated(folder):
+        folder.mkdir(exist_ok=True)
+    with translated(folder), Group(folder) as group:
+        ticker = _Ticker(tick)
+        for todo, outcome in _read_ahead(context, task):
+            _take(context, group, gathered, todo, outcome)
+            ticker.one(todo.wanted.entry.size)
+        ticker.flush()
         if not gathered.rows:
             return Done(task.number, None, tuple(gathered.bad), gathered.same, gathered.renamed)
-        objects.put_file(path, suffix=SUFFIX, ref=ref)
-        shard = ShardRow(
-            task.split,
-            "tar",
-            ref,
-            objects.put(index, suffix=".idx"),
-            len(gathered.rows),
-            sum(map(sum, gathered.sizes.values())),
-            median_bytes={name: int(statistics.median(sizes)) for name, sizes in sorted(gathered.sizes.items())},
-        )
-    finally:
-        path.unlink(missing_ok=True)
-    table = pa.Table.from_pylist(gathered.rows, schema=_COLUMNS)
-    return Done(task.number, Finished(shard, table), tuple(gathered.bad), gathered.same, gathered.renamed)
+        shard = group.finish(Objects(context.store), task.split)
+    finished = Finished(shard, pa.Table.from_pylist(gathered.rows, schema=COLUMNS), group.fields)
+    return Done(task.number, finished, tuple(gathered.bad), gathered.same, gathered.renamed)
 
 
 Outcome = tuple[bytes, str] | BadSample
@@ -114,8 +101,9 @@ def _read_ahead(context: Context, task: Task) -> Iterator[tuple[Todo, Outcome]]:
 
     def read(wanted: Wanted) -> Outcome:
         try:
-            if wanted.entry.size > _SNIFF_FIRST and sniff(source.read(wanted.entry, SNIFF_BYTES)[0]) is None:
-                return BadSample(NOT_AN_IMAGE)
+            first = start_bytes(context.kind, wanted.entry.size)
+            if first is not None:
+                check_start(context.kind, source.read(wanted.entry, first)[0])
             return source.read(wanted.entry)
         except BadSample as error:
             return error
@@ -134,7 +122,7 @@ def _read_ahead(context: Context, task: Task) -> Iterator[tuple[Todo, Outcome]]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _take(context: Context, writer: TarWriter, gathered: _Gathered, todo: Todo, outcome: Outcome) -> None:
+def _take(context: Context, group: Group, gathered: _Gathered, todo: Todo, outcome: Outcome) -> None:
     """Append one sample, or say why not."""
     wanted = todo.wanted
     if isinstance(outcome, BadSample):
@@ -145,25 +133,21 @@ def _take(context: Context, writer: TarWriter, gathered: _Gathered, todo: Todo, 
     if digest == todo.known:
         gathered.same += 1
         return
+    class_id = -1 if wanted.label is None else context.class_ids[wanted.label]
     try:
-        picture = examine(data, decode=context.decode, max_pixels=context.max_pixels)
-    except BadSample as error:
+        prepared = prepare(context.kind, wanted.entry.path, data, decode=context.decode, max_pixels=context.max_pixels)
+        fields = {**prepared.fields, **({CLASS_FIELD: str(class_id).encode()} if class_id >= 0 else {})}
+        group.add(wanted.key, fields, prepared.images)
+    except (BadSample, InvalidArgument) as error:
         gathered.bad.append(Bad(wanted.entry.path, str(error), etag))
         return
-    class_id = -1 if wanted.label is None else context.class_ids[wanted.label]
-    fields = {picture.format: data}
-    if class_id >= 0:
-        fields[CLASS_FIELD] = str(class_id).encode()
-    writer.add(wanted.key, fields, {picture.format: picture.info})
-    for name, value in fields.items():
-        gathered.sizes.setdefault(name, []).append(len(value))
-    size = sum(map(len, fields.values()))
-    gathered.renamed += _promised(wanted.entry.path) not in {None, picture.format}
-    gathered.rows.append(_row(wanted, picture, row=len(gathered.rows), size=size, etag=etag, digest=digest, class_id=class_id))
+    gathered.renamed += prepared.renamed
+    size = sum(map(size_of, fields.values()))
+    gathered.rows.append(_row(wanted, prepared, row=len(gathered.rows), size=size, etag=etag, digest=digest, class_id=class_id))
 
 
-def _row(wanted: Wanted, picture: Picture, *, row: int, size: int, etag: str, digest: bytes, class_id: int) -> dict[str, Any]:
-    width, height = picture.upright
+def _row(wanted: Wanted, prepared: Prepared, *, row: int, size: int, etag: str, digest: bytes, class_id: int) -> dict[str, Any]:
+    width, height = prepared.size
     return {
         "row": row,
         "key": wanted.key,
@@ -176,11 +160,6 @@ def _row(wanted: Wanted, picture: Picture, *, row: int, size: int, etag: str, di
         "source_blake3": digest,
         CLASS_ID: class_id,
     }
-
-
-def _promised(path: str) -> str | None:
-    """The format that a file's name promises, or None."""
-    return EXTENSIONS.get(posixpath.splitext(path)[1][1:].lower())
 
 
 class _Ticker:

@@ -18,6 +18,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -30,7 +32,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from dataplane.errors import BadSample
 from dataplane.formats.index import ImageInfo
 
-__all__ = ["EXTENSIONS", "FORMATS", "NOT_AN_IMAGE", "SNIFF_BYTES", "Picture", "examine", "sniff"]
+__all__ = ["EXTENSIONS", "FORMATS", "NOT_AN_IMAGE", "SNIFF_BYTES", "Picture", "decode", "examine", "sniff"]
 
 SNIFF_BYTES: Final = 32
 
@@ -60,6 +62,16 @@ _OPEN: Final[dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]]] = {  # not 
     "webp": WebPImageFile,
 }
 _JPEG_TARGET: Final = {"Gray": "GRAY", "YCbCr": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "YCCK": "CMYK"}
+_UPRIGHT: Final = {  # EXIF orientation → whether to swap the axes first, and then to reverse rows, columns
+    1: (False, 1, 1),
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
+}
 _JPEG_DAMAGE: Final = ("Corrupt JPEG data", "Premature end")
 
 
@@ -109,6 +121,22 @@ def examine(data: bytes, *, decode: bool, max_pixels: int) -> Picture:
     with warnings.catch_warnings(), _plain_reasons():
         warnings.simplefilter("ignore")
         return _examine(data, name, decode=decode, max_pixels=max_pixels)
+
+
+def decode(data: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """The pixels of an image (of GIF and other sequences, the first frame), upright: uint8 [height, width, red green blue]. Transparency is
+    left out, and of 16 bits the upper 8 are taken, as the loaders do. Raises what `examine` raises, and is no more thread-safe."""
+    picture = examine(data, decode=False, max_pixels=max_pixels)
+    with warnings.catch_warnings(), _plain_reasons():
+        warnings.simplefilter("ignore")
+        stored = _decode_jpeg(data) if picture.format == "jpg" else None
+        if stored is None:
+            image = _OPEN[picture.format](io.BytesIO(data))
+            with _libtiff_held_back() if picture.format == "tif" else nullcontext():
+                image.load()
+            stored = _rgb(image)
+    swap, rows, columns = _UPRIGHT[1 if picture.format == "tif" else picture.info.orientation]  # Pillow has turned a TIFF already
+    return np.ascontiguousarray((stored.transpose(1, 0, 2) if swap else stored)[::rows, ::columns])
 
 
 def _examine(data: bytes, name: str, *, decode: bool, max_pixels: int) -> Picture:
@@ -216,3 +244,28 @@ def _check_jpeg(data: bytes, image: ImageFile.ImageFile, *, decode: bool) -> Non
             kind = "truncated" if "remature end" in text else "damaged"
             raise BadSample(f"{kind}: {text.removeprefix('Corrupt JPEG data: ')}") from error
         image.load()  # odd chroma samplings, which simplejpeg does not read, and harmless warnings
+
+
+def _decode_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """RGB; None for what simplejpeg cannot turn into that, but Pillow can."""
+    try:
+        _, _, space, _ = simplejpeg.decode_jpeg_header(data)
+        if _JPEG_TARGET[space] == "CMYK":
+            return None
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+        return pixels
+    except (ValueError, KeyError) as error:
+        if str(error).startswith(_JPEG_DAMAGE):
+            raise
+        return None
+
+
+def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise BadSample(f"pixels of Pillow's mode {image.mode} have no agreed range; allowed are up to 16 bits a channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # to "RGB" at once, Pillow warns that it drops the alpha; it is meant to
+    return np.array(image.convert("RGB"))

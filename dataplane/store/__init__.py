@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from dataplane.errors import InvalidArgument
-from dataplane.store.protocol import LocalPath, Offer, ReadInto, Reject, Store, WrapperStore
+from dataplane.store.protocol import LocalPath, Offer, ReadInto, ReadMatching, Reject, Store, WrapperStore
 
-__all__ = ["LocalPath", "Offer", "ReadInto", "Reject", "Store", "WrapperStore", "open_store"]
+__all__ = ["LocalPath", "Offer", "ReadInto", "ReadMatching", "Reject", "Store", "WrapperStore", "open_store", "split_url"]
 
 _OBSTORE = {"s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "memory", "http", "https"}
 
@@ -34,6 +34,16 @@ def open_store(url: str, options: Mapping[str, str] | None = None) -> Store:
     from dataplane.store.fsspec import FsspecStore
 
     return FsspecStore(url, options)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """The URL of an object → the URL of a store that holds it, and its path there. All objects of a bucket have one store."""
+    scheme, sign, rest = url.partition("://")
+    if sign and scheme.lower() in _OBSTORE:
+        root, _, path = rest.partition("/")
+        return f"{scheme}://{root}", path
+    folder, _, name = url.rpartition("/")
+    return folder or "/", name
 
 
 def _folder(url: str) -> str:

@@ -15,7 +15,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from dataplane.errors import AlreadyExists, DataplaneError, MissingExtra, NotFound, PermissionDenied, StoreError, StoreUnavailable, redact
+from dataplane.errors import (
+    AlreadyExists,
+    DataplaneError,
+    MissingExtra,
+    NotFound,
+    PermissionDenied,
+    SourceChanged,
+    StoreError,
+    StoreUnavailable,
+    redact,
+)
 from dataplane.ranges import Span, clip, resolve, resolve_option
 from dataplane.store.paths import check_path
 from dataplane.store.protocol import CHUNK_BYTES, MAX_CONCURRENCY
@@ -75,6 +85,15 @@ class FsspecStore:
             if all(span.start < size for span in spans):
                 raise
             return self._ranges(path, clip(spans, size))  # servers refuse a range that starts at the end, with 416
+
+    def get_ranges_matching(self, path: str, *, starts: Sequence[int], lengths: Sequence[int], etag: str) -> Sequence[Buffer]:
+        pieces = self.get_ranges(path, starts=starts, lengths=lengths)
+        with self._errors(path):
+            self._fs.invalidate_cache()
+        now = self.head(path)["e_tag"]  # after reading: a change before or meanwhile shows
+        if now != etag:
+            raise SourceChanged(f"{self.url}/{path} has changed: its etag is {now}, {etag} was expected")
+        return pieces
 
     def _ranges(self, path: str, spans: Sequence[Span]) -> Sequence[Buffer]:
         wanted = [span for span in spans if len(span)]

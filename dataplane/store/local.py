@@ -18,7 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dataplane.errors import AlreadyExists, CorruptObject, DataplaneError, NotFound, PermissionDenied, StorageFull, StoreError
+from dataplane.errors import (
+    AlreadyExists,
+    CorruptObject,
+    DataplaneError,
+    NotFound,
+    PermissionDenied,
+    SourceChanged,
+    StorageFull,
+    StoreError,
+)
 from dataplane.ranges import Span, resolve, resolve_option
 from dataplane.refs import Digest, ObjectRef
 from dataplane.store.paths import check_path
@@ -103,6 +112,16 @@ class LocalStore:
         file = self._file(path)
         with translated(file), open(file, "rb", buffering=0) as stream:
             return [_pread(stream.fileno(), span) for span in spans]
+
+    def get_ranges_matching(self, path: str, *, starts: Sequence[int], lengths: Sequence[int], etag: str) -> Sequence[Buffer]:
+        spans = resolve(starts, None, lengths)
+        file = self._file(path)
+        with translated(file), open(file, "rb", buffering=0) as stream:
+            pieces = [_pread(stream.fileno(), span) for span in spans]
+            now = _etag(os.fstat(stream.fileno()))  # after reading: a write in place before or meanwhile has changed it
+        if now != etag:
+            raise SourceChanged(f"{file} has changed: its etag is {now}, {etag} was expected")
+        return pieces
 
     def head(self, path: str) -> ObjectMeta:
         file = self._file(path)

@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,8 +18,17 @@ from typing import IO, TYPE_CHECKING, Any
 import obstore
 from obstore import exceptions
 
-from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, StoreError, StoreUnavailable, redact
-from dataplane.ranges import Span, clip, coalesce, resolve
+from dataplane.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    SourceChanged,
+    StoreError,
+    StoreUnavailable,
+    redact,
+)
+from dataplane.ranges import Span, clip, coalesce, resolve, scatter
 from dataplane.store.paths import check_path
 from dataplane.store.protocol import CHUNK_BYTES, MAX_CONCURRENCY
 from dataplane.store.result import BufferResult
@@ -91,12 +101,34 @@ class ObstoreStore:
             got = iter(
                 self._live().get_ranges(check_path(path), starts=[s.start for s in wanted], ends=[s.end for s in wanted]) if wanted else ()
             )
-        pieces: list[Buffer] = [b""] * len(spans)
-        for request in requests:
-            whole = memoryview(next(got)) if len(request.span) else memoryview(b"")
-            for i in request.serves:
-                pieces[i] = whole[spans[i].start - request.span.start : spans[i].end - request.span.start]
-        return pieces
+        return scatter(spans, requests, [memoryview(next(got)) if len(request.span) else memoryview(b"") for request in requests])
+
+    def get_ranges_matching(self, path: str, *, starts: Sequence[int], lengths: Sequence[int], etag: str) -> Sequence[Buffer]:
+        spans = resolve(starts, None, lengths)
+        try:
+            return self._ranges_matching(path, spans, etag)
+        except StoreError as error:
+            if error.kind != StoreError.kind:
+                raise
+            size = self.head(path)["size"]
+            if all(span.start < size for span in spans):
+                raise
+            return self._ranges_matching(path, clip(spans, size), etag)  # as in `get_ranges`
+
+    def _ranges_matching(self, path: str, spans: Sequence[Span], etag: str) -> Sequence[Buffer]:
+        requests = coalesce(spans, max_gap_bytes=_MAX_GAP_BYTES, max_request_bytes=_MAX_REQUEST_BYTES)
+
+        def read(span: Span) -> memoryview:
+            if not len(span):
+                return memoryview(b"")
+            with self._errors(path):
+                options = {"range": (span.start, span.end), "if_match": etag}
+                return memoryview(self._live().get(check_path(path), options=options).bytes())
+
+        if len(requests) == 1:
+            return scatter(spans, requests, [read(requests[0].span)])
+        with ThreadPoolExecutor(MAX_CONCURRENCY, thread_name_prefix="dataplane-ranges") as threads:  # get_ranges takes no condition
+            return scatter(spans, requests, list(threads.map(read, [request.span for request in requests])))
 
     def put(
         self,
@@ -159,6 +191,8 @@ class ObstoreStore:
             yield
         except exceptions.AlreadyExistsError as error:
             raise AlreadyExists(f"{where} exists already") from error
+        except exceptions.PreconditionError as error:
+            raise SourceChanged(f"{where} has changed: it is no longer the object whose etag was recorded") from error
         except FileNotFoundError as error:
             raise NotFound(f"{where}: no such object") from error
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:

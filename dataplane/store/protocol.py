@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obspec import Attributes, GetOptions, GetResult, ListResult, ObjectMeta, PutMode, PutResult
     from typing_extensions import Buffer
 
-__all__ = ["LocalPath", "Offer", "ReadInto", "Reject", "Store", "WrapperStore"]
+__all__ = ["LocalPath", "Offer", "ReadInto", "ReadMatching", "Reject", "Store", "WrapperStore"]
 
 
 CHUNK_BYTES = 8 << 20
@@ -107,6 +107,15 @@ class ReadInto(Protocol):
     def read_into(self, ref: ObjectRef, *, start: int, buffer: Any) -> None:
         """Fill the writable, contiguous `buffer` with the bytes of `ref` from `start`. Releases the GIL while reading. Raises
         `CorruptObject` where the object ends before the buffer is full."""
+        ...
+
+
+@runtime_checkable
+class ReadMatching(Protocol):
+    """A store that reads an object only if it is still the one that was seen before: what If-Match is to HTTP."""
+
+    def get_ranges_matching(self, path: str, *, starts: Sequence[int], lengths: Sequence[int], etag: str) -> Sequence[Buffer]:
+        """What `get_ranges` gives, from an object whose etag is `etag`. Raises `SourceChanged` where it is another by now."""
         ...
 
 

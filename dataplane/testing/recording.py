@@ -25,11 +25,12 @@ class Call:
 
 
 class RecordingStore(WrapperStore):
-    """`inner`, keeping `calls` in the order they were made. Thread-safe."""
+    """`inner`, keeping `calls` in the order they were made, and `bytes_read`: what reads of ranges gave. Thread-safe."""
 
     def __init__(self, inner: Store) -> None:
         super().__init__(inner)
         self.calls: list[Call] = []
+        self.bytes_read = 0
         self._lock = threading.Lock()
 
     def paths(self, verb: str) -> list[str]:
@@ -41,6 +42,7 @@ class RecordingStore(WrapperStore):
         """Forget the calls so far."""
         with self._lock:
             self.calls.clear()
+            self.bytes_read = 0
 
     def get(self, path: str, *, options: GetOptions | None = None) -> GetResult:
         self._note("get", path)
@@ -48,13 +50,13 @@ class RecordingStore(WrapperStore):
 
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> Buffer:
         self._note("get_range", path)
-        return self.inner.get_range(path, start=start, end=end, length=length)
+        return self._count([self.inner.get_range(path, start=start, end=end, length=length)])[0]
 
     def get_ranges(
         self, path: str, *, starts: Sequence[int], ends: Sequence[int] | None = None, lengths: Sequence[int] | None = None
     ) -> Sequence[Buffer]:
         self._note("get_ranges", path)
-        return self.inner.get_ranges(path, starts=starts, ends=ends, lengths=lengths)
+        return self._count(self.inner.get_ranges(path, starts=starts, ends=ends, lengths=lengths))
 
     def put(self, path: str, file: Any, **options: Any) -> PutResult:
         self._note("put", path)
@@ -76,6 +78,11 @@ class RecordingStore(WrapperStore):
         for path in [paths] if isinstance(paths, str) else paths:
             self._note("delete", path)
         self.inner.delete(paths)
+
+    def _count(self, pieces: Sequence[Buffer]) -> Sequence[Buffer]:
+        with self._lock:
+            self.bytes_read += sum(memoryview(piece).nbytes for piece in pieces)
+        return pieces
 
     def _note(self, verb: str, path: str) -> None:
         with self._lock:

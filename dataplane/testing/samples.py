@@ -13,15 +13,16 @@ import pyarrow as pa
 from blake3 import blake3
 from PIL import Image
 
-from dataplane.catalog import Change, SplitCount
+from dataplane.catalog import Change
 from dataplane.dataset import Dataset
 from dataplane.formats import tar
 from dataplane.formats.index import ImageInfo
 from dataplane.lake import Lake
-from dataplane.manifest import METADATA, Part, ShardRow, write_metadata, write_shards
+from dataplane.manifest import METADATA, ShardRow
+from dataplane.parts import split_counts, store_part
 from dataplane.schema import Field, Schema
 
-__all__ = ["Made", "sample_lake", "write_dataset"]
+__all__ = ["Made", "change_to", "sample_lake", "write_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +37,16 @@ class Made:
 
 def write_dataset(lake: Lake, name: str, shards: Sequence[tuple[str, Sequence[Made]]], *, schema: Schema) -> Dataset:
     """Commit a version of `name` whose shards are these (split, samples), in this order."""
+    change = change_to(lake, shards, schema=schema)
+    return lake.dataset(str(lake.catalog.commit(name, lambda _: change)))
+
+
+def change_to(lake: Lake, shards: Sequence[tuple[str, Sequence[Made]]], *, schema: Schema) -> Change:
+    """What `write_dataset` commits, with its objects in the lake already."""
     rows = [_write_shard(lake, split, samples) for split, samples in shards]
     tables = [_metadata(number, samples) for number, (_, samples) in enumerate(shards)]
-    part = Part(
-        lake.objects.put(write_shards(rows), suffix=".parquet"),
-        lake.objects.put(write_metadata(pa.concat_tables(tables)), suffix=".parquet"),
-        sum(row.samples for row in rows),
-    )
-    splits = {}
-    for split in sorted({row.split for row in rows}):
-        of = [row for row in rows if row.split == split]
-        splits[split] = SplitCount(sum(row.samples for row in of), len(of), sum(row.bytes for row in of))
-    version = lake.catalog.commit(name, lambda _: Change("write", {}, schema, (part,), splits))
-    return lake.dataset(str(version))
+    part = store_part(lake.objects, rows, pa.concat_tables(tables))
+    return Change("write", {}, schema, (part[0],), split_counts([part]))
 
 
 def sample_lake(url: str) -> Lake:
@@ -75,7 +73,7 @@ def _gradient(number: int, colour: str, channel: int) -> Made:
 def _write_shard(lake: Lake, split: str, samples: Sequence[Made]) -> ShardRow:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "shard.tar")
-        with tar.TarWriter(path) as writer:
+        with tar.Writer(path) as writer:
             for sample in samples:
                 writer.add(sample.key, sample.fields, sample.images)
             ref, index = writer.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, StoreError
-from dataplane.store.protocol import Store
+from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, SourceChanged, StoreError
+from dataplane.store.protocol import ReadMatching, Store
 
 __all__ = ["StoreTests"]
 
@@ -28,13 +29,26 @@ def _paths(store: Store, prefix: str | None = None, **options: Any) -> list[str]
     return sorted(meta["path"] for chunk in store.list(prefix, **options) for meta in chunk)
 
 
+def _matching(store: Store) -> ReadMatching:
+    if not isinstance(store, ReadMatching):
+        pytest.skip("a store without conditional reads")
+    return store
+
+
 class StoreTests:
     """A subclass provides the fixture `store`: empty, and its own for every test.
 
     `creates` is False for a store without put-if-absent, which has to refuse `mode="create"`: it can be a source, never a lake.
+    Tests of a capability are skipped for stores without it. `clock_seconds`: how far apart two writes of equally many bytes are for the
+    store to tell one from the other by their etags.
     """
 
     creates = True
+    clock_seconds = 0.0
+
+    def wait_for_a_new_etag(self) -> None:
+        """Until a write now has another time than those before."""
+        time.sleep(self.clock_seconds)
 
     @pytest.fixture
     def store(self) -> Store:
@@ -189,6 +203,55 @@ class StoreTests:
             store.get_ranges("a", starts=[0], ends=[1], lengths=[1])
         with pytest.raises(InvalidArgument):
             store.get_range("a", start=5, end=2)
+
+    # ------------------------------------------------------------------ reading what was seen before
+
+    def test_an_etag_stays_while_the_bytes_do(self, store: Store) -> None:
+        store.put("a/b", _TEXT)
+        etag = store.head("a/b")["e_tag"]
+        assert etag == store.head("a/b")["e_tag"]
+        assert etag == store.get("a/b").meta["e_tag"]
+        assert [meta["e_tag"] for chunk in store.list("a") for meta in chunk] == [etag]
+        store.put("a/c", _TEXT)
+        assert store.head("a/b")["e_tag"] == etag
+        store.put("a/b", _TEXT + _TEXT)
+        assert store.head("a/b")["e_tag"] != etag
+
+    def test_ranges_of_an_object_that_is_still_the_same(self, store: Store) -> None:
+        matching = _matching(store)
+        store.put("a", _TEXT)
+        etag = store.head("a")["e_tag"]
+        assert etag is not None
+        starts, lengths = [20, 0, 5, 5, 34, 36, 50], [5, 3, 4, 4, 65, 4, 10]
+        expected = [_TEXT[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        found = matching.get_ranges_matching("a", starts=starts, lengths=lengths, etag=etag)
+        assert [bytes(memoryview(piece)) for piece in found] == expected
+        assert list(matching.get_ranges_matching("a", starts=[], lengths=[], etag=etag)) == []
+
+    @pytest.mark.parametrize("change", ["longer", "shorter", "empty", "another"])
+    def test_an_object_that_changed_is_not_read(self, store: Store, change: str) -> None:
+        matching = _matching(store)
+        store.put("a", _TEXT)
+        etag = store.head("a")["e_tag"]
+        assert etag is not None
+        by = {"longer": _TEXT + b"!", "shorter": _TEXT[:-1], "empty": b"", "another": _TEXT[::-1]}[change]
+        self.wait_for_a_new_etag()
+        store.put("a", by)
+        for starts, lengths in (([3], [4]), ([0, 3, 30], [1, 2, 6]), ([36], [4])):
+            with pytest.raises(SourceChanged, match="a"):
+                matching.get_ranges_matching("a", starts=starts, lengths=lengths, etag=etag)
+        now = store.head("a")["e_tag"]
+        assert now is not None
+        assert bytes(memoryview(matching.get_ranges_matching("a", starts=[0], lengths=[9], etag=now)[0])) == by[:9]
+
+    def test_an_object_that_is_gone_is_not_found(self, store: Store) -> None:
+        matching = _matching(store)
+        store.put("a", _TEXT)
+        etag = store.head("a")["e_tag"]
+        assert etag is not None
+        store.delete("a")
+        with pytest.raises(NotFound, match="a"):
+            matching.get_ranges_matching("a", starts=[0], lengths=[1], etag=etag)
 
     # ------------------------------------------------------------------ listing
 

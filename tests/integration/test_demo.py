@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from PIL import Image
 from dataplane import Lake
 from dataplane.checkpoint import Checkpoints, open_model
 from dataplane.verify import verify_lake
+from tests.pages import chromium
 
 DEMO = [sys.executable, "-c", "from dataplane.cli import main; main()", "demo"]
 STEPS = [
@@ -35,7 +35,6 @@ STEPS = [
     "Stop",
     "Verify",
 ]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def processes_of(folder):
@@ -109,18 +108,6 @@ def test_the_lake_that_is_left_is_whole(digits):
     (evaluation,) = Checkpoints(lake, model.run).evaluations()
     assert evaluation.checkpoint == model.checkpoint
     assert evaluation.metrics["accuracy"] == digits[1]["accuracy"]
-
-
-def chromium(*arguments, folder):
-    """What the browser prints; no address but files can be reached."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine to look at the report with")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    command += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    done = subprocess.run([*command, f"--user-data-dir={folder}", *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "CONSOLE" not in done.stderr
-    return done.stdout
 
 
 def test_a_browser_shows_the_report(report, tmp_path):

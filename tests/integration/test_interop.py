@@ -49,15 +49,15 @@ def shard(tmp_path_factory):
     """A shard of samples with nasty keys, read back from a lake; and the keys in it, in order."""
     folder = tmp_path_factory.mktemp("interop")
     lake = Lake.init(str(folder / "lake"))
-    with tar.TarWriter(folder / "shard.tar") as writer:
+    with tar.Writer(folder / "shard.tar") as writer:
         for number, key in enumerate(KEYS):
             writer.add(key, fields_of(number), {"jpg": ImageInfo(1, 1)})
         ref, index = writer.finish()
     lake.objects.put_file(folder / "shard.tar", suffix=".tar", ref=ref)
-    row = ShardRow("train", "tar", ref, lake.objects.put(index, suffix=".idx"), len(KEYS), writer.bytes)
+    row = ShardRow("train", "tar", ref, lake.objects.put(index, suffix=".idx"), len(KEYS), writer.size)
     finished = make.Finished(row, make.metadata(range(len(KEYS)), [1] * len(KEYS)))
     schema = Schema((Field("jpg", "image"), Field("cls", "class")))
-    change = Change("make", {}, schema, (make.part(lake, [finished]),), {"train": SplitCount(len(KEYS), 1, writer.bytes)})
+    change = Change("make", {}, schema, (make.part(lake, [finished]),), {"train": SplitCount(len(KEYS), 1, writer.size)})
     lake.catalog.commit("nasty", lambda _: change)
     train = lake.dataset("nasty")["train"]
     assert [(sample.key, dict(sample.fields)) for sample in train] == [(key, fields_of(i)) for i, key in enumerate(KEYS)]
@@ -105,7 +105,7 @@ def test_the_photographs(photos, tmp_path):
     from PIL import Image
 
     files = sorted(photos.glob("*.jpg"))[:12]
-    with tar.TarWriter(tmp_path / "photos.tar") as writer:
+    with tar.Writer(tmp_path / "photos.tar") as writer:
         for file in files:
             writer.add(file.stem, {"jpg": file.read_bytes()})
         writer.finish()

@@ -40,7 +40,7 @@ def test_distinct_keys_have_distinct_names(some):
 @given(st.dictionaries(keys, st.dictionaries(st.sampled_from(["jpg", "cls", "txt"]), st.binary(max_size=1200), min_size=1), max_size=8))
 def test_python_reads_what_we_wrote(tmp_path_factory, samples):
     path = tmp_path_factory.mktemp("tar") / "shard.tar"
-    with tar.TarWriter(path) as writer:
+    with tar.Writer(path) as writer:
         for key, fields in samples.items():
             writer.add(key, fields)
         ref, raw = writer.finish()

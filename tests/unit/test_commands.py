@@ -110,7 +110,7 @@ def test_verify(run, app, lake):
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "ingest", "ls", "show", "log", "verify", "tier", "train", "evaluate", "publish", "serve", "demo"]
+    "command", ["init", "ingest", "ls", "show", "head", "log", "verify", "tier", "train", "evaluate", "publish", "serve", "demo"]
 )
 def test_every_command_has_help_and_json(app, command):
     done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import re
 import subprocess
 import sys
 import tomllib
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +17,11 @@ from PIL import Image
 from rich.console import Console
 
 from dataplane.errors import InvalidArgument
+from tests.pages import Page
 from train.config import parse_config
-from train.demo import charts, history
+from train.demo import history
 from train.demo.command import demo
 from train.demo.digits import write_digits
-from train.demo.markup import Markup, element
 from train.demo.processes import Command, DemoFailed, run, started, stop
 from train.demo.recipe import Recipe, choose, configuration
 from train.demo.report import render
@@ -63,81 +60,7 @@ def story(**changes):
     return Story(**(values | changes))
 
 
-# ------------------------------------------------------------------ markup, charts, report
-
-
-def test_text_is_escaped_and_markup_is_not():
-    inner = element("b", HOSTILE, title=HOSTILE)
-    assert "<script>" not in inner
-    assert "'x'" not in inner.split(">")[0]
-    assert element("p", inner) == f"<p>{inner}</p>"
-    assert element("img", src="a", class_=None) == '<img src="a">'
-    assert element("rect", stroke_width=1.25, x=2.0) == '<rect stroke-width="1.2" x="2"></rect>'
-    assert isinstance(inner, Markup)
-
-
-@given(st.floats(1e-6, 1e9), st.integers(2, 10))
-@settings(deadline=None)
-def test_ticks_cover_the_data_in_a_few_round_steps(end, count):
-    found = charts.ticks(end, count)
-    assert found[0] == 0
-    assert found[-1] >= end * (1 - 1e-6)
-    assert len(found) <= count + 2
-    step = found[1]
-    assert found[-1] - end <= step * (1 + 1e-6)
-    assert round(step / 10 ** math.floor(math.log10(step) + 1e-9), 6) in {1, 2, 5, 10}
-
-
-numbers = st.floats(0, 1e5)
-
-
-@given(st.lists(st.tuples(st.integers(0, 400), numbers), max_size=30), st.integers(0, 400), st.integers(0, 400))
-@settings(deadline=None, max_examples=50)
-def test_a_line_chart_stays_in_its_frame(points, start, stop_at):
-    band = charts.Band(min(start, stop_at), max(start, stop_at), "a", "b")
-    lines = [charts.Line("l", "s1", tuple(points), dots=True)]
-    drawn = charts.line_chart(lines, title="T", x_label="step", x_end=400, y_format="{:.3g}".format, y_least=1.0, band=band)
-    if not points:
-        assert drawn == '<p class="empty">Nothing was recorded.</p>'
-        return
-    root = ET.fromstring(drawn)
-    assert len([each for each in root.iter("circle") if each.get("class") == "hover"]) == len(points)
-    for each in root.iter("circle"):
-        assert charts.LEFT - 0.1 <= float(each.get("cx")) <= charts.WIDTH - charts.RIGHT + 0.1
-        assert charts.TOP - 0.1 <= float(each.get("cy")) <= charts.HEIGHT - charts.BOTTOM + 0.1
-
-
-@given(st.lists(numbers, min_size=1, max_size=4))
-@settings(deadline=None)
-def test_a_stacked_bar_shares_its_width(values):
-    spans = [charts.Span(str(place), "s1", value) for place, value in enumerate(values)]
-    widths = [float(each.get("width")) for each in ET.fromstring(charts.stacked_bar(spans, title="T", value_format=str)).iter("rect")]
-    room = charts.WIDTH - 2 * (len(values) - 1)
-    for value, width in zip(values, widths, strict=True):
-        assert width == pytest.approx(max(room * value / (sum(values) or 1), 0.5), abs=0.06)
-
-
-class Page(HTMLParser):
-    """Checks that every tag is closed; collects text, addresses and tags."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.addresses, self.text = [], set(), [], ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.addresses += [value for name, value in attrs if name in {"src", "href", "srcset", "data", "action"}]
-        if tag not in {"img", "meta"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
+# ------------------------------------------------------------------ report
 
 
 def test_the_report_needs_nothing_else():

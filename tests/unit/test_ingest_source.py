@@ -107,9 +107,14 @@ def test_no_such_folder(tmp_path):
     put(tmp_path / "1.jpg")
     with pytest.raises(NotFound, match="does not exist"):
         listed(tmp_path / "gone")
-    with pytest.raises(InvalidArgument, match="is a file"):
-        listed(tmp_path / "1.jpg")
-    assert paths(open_source(f"file://{tmp_path}", apart=[]).list(lambda _: None)) == ["1.jpg"]
+
+
+def test_one_file_alone(tmp_path):
+    for name in ("1.jpg", "2.jpg", "deep/1.jpg"):
+        put(tmp_path / name)
+    source = open_source(str(tmp_path / "2.jpg"), apart=[])
+    assert paths(source.list(lambda _: None)) == ["2.jpg"]
+    assert source.url == str(tmp_path / "2.jpg")
 
 
 def test_the_etag_changes_with_the_file(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 from blake3 import blake3
 
-from dataplane.errors import CorruptObject, NotFound
+from dataplane.errors import CorruptObject, NotFound, SourceChanged
 from dataplane.objects import Objects, digest_bytes, digest_file
 from dataplane.refs import Digest, Foreign
 from dataplane.store import LocalPath, WrapperStore, open_store
@@ -81,9 +81,24 @@ def test_bytes_flipped_on_the_way_are_found(store):
         Objects(FaultStore(store, [Fault("get_range", "flipped")])).verify(ref)
 
 
-def test_an_adopted_object_has_no_place_here(store):
-    with pytest.raises(CorruptObject, match="s3://elsewhere/x"):
-        Objects(store).get(Foreign("s3://elsewhere/x", 3))
+@pytest.mark.parametrize("kind", ["folder", "memory", "fsspec"])
+def test_an_adopted_object_is_read_where_it_lies(store, kind, tmp_path):
+    url = {"folder": str(tmp_path / "there"), "memory": "memory://adopted", "fsspec": f"file+fsspec://{tmp_path}/there"}[kind]
+    there = open_store(url)
+    there.put("deep/x.bin", DATA)
+    ref = Foreign(f"{url}/deep/x.bin", len(DATA), there.head("deep/x.bin")["e_tag"])
+    objects = Objects(store)
+    assert objects.get(ref) == DATA
+    size = len(DATA)
+    asked = {"starts": [5, 0, size - 2, size + 9, 3], "lengths": [2, 3, 99, 4, 0]}
+    assert [bytes(piece) for piece in objects.ranges(ref, **asked)] == [DATA[5:7], DATA[:3], DATA[-2:], b"", b""]
+    there.put("deep/x.bin", DATA[:-1] + b"!")
+    for read in (lambda: objects.get(ref), lambda: objects.ranges(ref, starts=[1, 4], lengths=[1, 1])):
+        with pytest.raises(SourceChanged, match=r"deep/x\.bin has changed"):
+            read()
+    there.delete("deep/x.bin")
+    with pytest.raises(NotFound, match=r"deep/x\.bin: this adopted object is gone"):
+        objects.get(ref)
 
 
 def test_a_file_is_offered_to_a_store_that_takes_offers(store, tmp_path):

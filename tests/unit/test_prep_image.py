@@ -1,17 +1,19 @@
 """Pictures are known by their content, measured by their header, and refused with a plain reason when they cannot be used."""
 
+import io
 import random
 import struct
 import zlib
 
+import numpy as np
 import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dataplane.errors import BadSample
-from dataplane.prep.image import EXTENSIONS, FORMATS, SNIFF_BYTES, examine, sniff
+from dataplane.prep.image import EXTENSIONS, FORMATS, SNIFF_BYTES, decode, examine, sniff
 from tests.folders import encode, noise
 
 PICTURE = noise(0, (60, 40))
@@ -173,3 +175,55 @@ def test_libtiff_says_it_in_the_reason_and_not_on_the_terminal(capfd):
     said = reason(bytes(data))
     assert said.startswith("damaged: ")
     assert capfd.readouterr().err == ""
+
+
+# ------------------------------------------------------------------ decoded
+
+
+def upright(data):
+    """The pixels as Pillow gives them."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith("I;16"):
+            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        turned = ImageOps.exif_transpose(image) if image.format != "TIFF" else image
+        return np.asarray((turned.convert("RGBA") if turned.mode == "P" else turned).convert("RGB"))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_pixels_are_those_that_pillow_gives(name):
+    found, expected = decode(GOOD[name], max_pixels=LIMIT), upright(GOOD[name])
+    assert found.shape == expected.shape == ((60, 40, 3) if TURNED.get(name, 1) >= 5 else (40, 60, 3))
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - expected).max() <= (4 if name.endswith("jpg") else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_upright(orientation):
+    data = encode(PICTURE, "PNG", exif=exif(orientation))
+    assert np.array_equal(decode(data, max_pixels=LIMIT), upright(data))
+
+
+def test_what_does_not_decode():
+    data = encode(noise(1, (200, 200)))
+    with pytest.raises(BadSample, match=r"truncated|damaged"):
+        decode(data[: len(data) // 2] + b"\xff\xd9", max_pixels=LIMIT)
+    with pytest.raises(BadSample, match="too large"):
+        decode(GOOD["rgb.png"], max_pixels=100)
+    with pytest.raises(BadSample, match="not an image"):
+        decode(b"hello", max_pixels=LIMIT)
+
+
+@settings(deadline=None, max_examples=60)
+@given(name=st.sampled_from(sorted(GOOD)), seed=st.integers(0, 2**32))
+def test_decoding_hostile_bytes_raises_nothing_but_bad_sample(name, seed):
+    rng = random.Random(seed)
+    data = bytearray(GOOD[name])
+    for _ in range(rng.randrange(1, 8)):
+        data[rng.randrange(min(len(data), rng.choice((32, 200, len(data)))))] = rng.randrange(256)
+    try:
+        pixels = decode(bytes(data), max_pixels=LIMIT)
+    except BadSample as error:
+        assert str(error)  # noqa: PT017
+    else:
+        assert pixels.shape[2] == 3
+        assert pixels.size <= 3 * LIMIT

@@ -59,7 +59,7 @@ def test_a_relative_path_is_made_absolute(tmp_path, monkeypatch):
         ("", InvalidArgument, "empty store URL"),
         ("file://host/x", InvalidArgument, "a file URL has no host; write file:///host/x"),
         ("nosuch://x/y", StoreError, "nosuch"),
-        ("hf://datasets/x", MissingExtra, "huggingface_hub"),
+        ("dropbox://x/y", MissingExtra, "dropbox"),
     ],
 )
 def test_what_cannot_be_opened(url, error, message):

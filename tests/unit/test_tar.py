@@ -6,7 +6,7 @@ import google_crc32c
 import pytest
 from blake3 import blake3
 
-from dataplane.errors import CorruptObject, InvalidArgument
+from dataplane.errors import CorruptObject, InvalidArgument, NotFound, SourceChanged
 from dataplane.formats import tar
 from dataplane.formats.index import ImageInfo, read_index
 from dataplane.objects import Objects
@@ -21,7 +21,7 @@ SAMPLES = [(f"dir {i}/some.key ü{i}", {"jpg": bytes([i]) * i * 300, "cls": b"%d
 def shard(tmp_path):
     """Store, reference and index of a shard in a lake."""
     store = open_store(str(tmp_path / "lake"))
-    with tar.TarWriter(tmp_path / "shard.tar") as writer:
+    with tar.Writer(tmp_path / "shard.tar") as writer:
         for key, fields in SAMPLES:
             writer.add(key, fields, {"jpg": ImageInfo(3, 4, 6)})
         ref, index = writer.finish()
@@ -29,20 +29,24 @@ def shard(tmp_path):
     return store, ref, read_index(index, where="the index")
 
 
+def opened(store, ref, index):
+    return tar.open(Objects(store), ref, index)
+
+
 def test_samples_come_back(shard):
-    store, ref, index = shard
+    index = shard[2]
     assert index.keys() == [key for key, _ in SAMPLES]
-    assert [tar.read(store, ref, index, i) for i in range(12)] == [fields for _, fields in SAMPLES]
+    assert [opened(*shard).read(i) for i in range(12)] == [fields for _, fields in SAMPLES]
     order = [5, 0, 11, 5, 3]
-    assert tar.read_many(store, ref, index, order) == [SAMPLES[i][1] for i in order]
-    assert tar.read_many(store, ref, index, []) == []
-    tar.verify(store, ref, index)
+    assert opened(*shard).read_many(order) == [SAMPLES[i][1] for i in order]
+    assert opened(*shard).read_many([]) == []
+    opened(*shard).verify()
 
 
 def test_a_sample_is_one_request(shard):
     store, ref, index = shard
     recorded = RecordingStore(store)
-    tar.read(recorded, ref, index, 7)
+    opened(recorded, ref, index).read(7)
     assert [call.verb for call in recorded.calls] == ["get_ranges"]
 
 
@@ -55,7 +59,7 @@ def test_the_digest_is_that_of_the_file(shard, tmp_path):
 def test_equal_samples_give_equal_shards(tmp_path):
     made = []
     for name in ("a", "b"):
-        with tar.TarWriter(tmp_path / name) as writer:
+        with tar.Writer(tmp_path / name) as writer:
             for key, fields in SAMPLES:
                 writer.add(key, dict(reversed(fields.items())))
             made.append(writer.finish())
@@ -63,7 +67,7 @@ def test_equal_samples_give_equal_shards(tmp_path):
 
 
 def test_an_empty_shard_is_a_tar(tmp_path):
-    with tar.TarWriter(tmp_path / "empty.tar") as writer:
+    with tar.Writer(tmp_path / "empty.tar") as writer:
         ref, index = writer.finish()
     assert ref.size == 1024
     assert len(read_index(index, where="x")) == 0
@@ -75,16 +79,16 @@ def test_an_empty_shard_is_a_tar(tmp_path):
 def test_a_flipped_bit_fails_the_checksum(shard, row):
     store, ref, index = shard
     with pytest.raises(CorruptObject, match=r"field 'jpg' of sample .* fails its checksum; .*dataplane verify") as caught:
-        tar.read(FaultStore(store, [Fault("get_ranges", "flipped")]), ref, index, row or 1)
+        opened(FaultStore(store, [Fault("get_ranges", "flipped")]), ref, index).read(row or 1)
     assert f"{store.url}/{ref.path}" in str(caught.value)
     assert repr(SAMPLES[row or 1][0]) in str(caught.value)
 
 
 def test_a_short_shard_fails_the_checksum(shard):
-    store, ref, index = shard
+    store, ref, _ = shard
     store.local_path(ref).write_bytes(store.local_path(ref).read_bytes()[:5000])
     with pytest.raises(CorruptObject, match="fails its checksum"):
-        tar.verify(store, ref, index)
+        opened(*shard).verify()
 
 
 def test_crc32c_is_castagnoli():
@@ -92,7 +96,7 @@ def test_crc32c_is_castagnoli():
 
 
 def test_two_samples_cannot_share_a_name(tmp_path):
-    with tar.TarWriter(tmp_path / "x.tar") as writer:
+    with tar.Writer(tmp_path / "x.tar") as writer:
         writer.add("a", {"jpg": b""})
         with pytest.raises(InvalidArgument, match=r"'a' and another sample of this shard both become 'a\.jpg'"):
             writer.add("a", {"jpg": b""})
@@ -100,7 +104,7 @@ def test_two_samples_cannot_share_a_name(tmp_path):
 
 @pytest.mark.parametrize(("key", "message"), [("", "not empty"), ("a\udcff", "not Unicode text")])
 def test_what_cannot_be_a_key(tmp_path, key, message):
-    with tar.TarWriter(tmp_path / "x.tar") as writer, pytest.raises(InvalidArgument, match=message):
+    with tar.Writer(tmp_path / "x.tar") as writer, pytest.raises(InvalidArgument, match=message):
         writer.add(key, {"jpg": b""})
 
 
@@ -110,7 +114,15 @@ def test_a_member_has_a_limit():
         tar._header("x.jpg", 8 << 30)
 
 
-def test_only_shards_of_the_lake_are_read(shard):
-    store, _, index = shard
-    with pytest.raises(InvalidArgument, match="s3://b/k"):
-        tar.read(store, Foreign("s3://b/k", 9), index, 0)
+def test_an_adopted_shard_is_read_while_it_is_the_same(shard, tmp_path):
+    store, ref, index = shard
+    file = tmp_path / "elsewhere.tar"
+    file.write_bytes(store.local_path(ref).read_bytes())
+    foreign = Foreign(str(file), ref.size, open_store(str(tmp_path)).head("elsewhere.tar")["e_tag"])
+    assert opened(store, foreign, index).read(5) == SAMPLES[5][1]
+    file.write_bytes(file.read_bytes())
+    with pytest.raises(SourceChanged, match=r"elsewhere\.tar has changed: .* adopt it again"):
+        opened(store, foreign, index).read(5)
+    file.unlink()
+    with pytest.raises(NotFound, match=r"elsewhere\.tar: this adopted object is gone"):
+        opened(store, foreign, index).read(5)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 
-from train.demo.charts import Band, Line, Span, legend, line_chart, stacked_bar
-from train.demo.markup import Markup, element, join
+from dataplane.page.charts import Band, Line, Span, legend, line_chart, stacked_bar
+from dataplane.page.document import card, code, data_uri, document, section, tiles
+from dataplane.page.markup import Markup, element
 from train.demo.story import Picture, Step, Story, TimeUse
 
 __all__ = ["render"]
@@ -20,22 +19,14 @@ _FEW_PIXELS = 32
 def render(story: Story) -> str:
     """The whole page. Names are escaped, nothing is loaded from elsewhere, and there is no script."""
     style = resources.files("train.demo").joinpath("report.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", story.title),
-        element("style", Markup(style)),
-    )
-    sections = (_summary, _steps, _batch, _training, _times, _check, _facts, _next)
-    body = element("body", element("main", *(section(story) for section in sections)))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    parts = (_summary, _steps, _batch, _training, _times, _check, _facts, _next)
+    return document(story.title, *(part(story) for part in parts), style=style)
 
 
 def _summary(story: Story) -> Markup:
     crash, check = story.crash, story.check
     once = "exactly once" if check.ok else "not exactly once"
-    tiles = (
+    numbers = (
         (f"{story.accuracy:.1%}", f"accuracy on {story.tested:,} test pictures", ""),
         (f"{story.samples:,}", f"pictures of {story.classes} classes", ""),
         (f"{story.seconds:.0f} s", "from a folder of pictures to an answer", ""),
@@ -45,15 +36,14 @@ def _summary(story: Story) -> Markup:
         f"A folder of pictures became a dataset, was trained on, killed at step {crash.killed_step}, resumed from the checkpoint of step "
         f"{crash.resumed_step}, evaluated, published and served. Below is each command, and what it did."
     )
-    boxes = (element("div", element("b", value), element("span", text), class_=f"card tile {kind}".strip()) for value, text, kind in tiles)
-    return element("header", element("h1", story.title), element("p", lead, class_="lead"), element("div", *boxes, class_="tiles"))
+    return element("header", element("h1", story.title), element("p", lead, class_="lead"), tiles(numbers))
 
 
 def _steps(story: Story) -> Markup:
     longest = max((step.seconds for step in story.steps), default=0.0) or 1.0
     rows = (_step(number, step, longest) for number, step in enumerate(story.steps, 1))
     note = "The commands are as you would type them, from the folder in which the demo was started."
-    return _section("What was done", note, element("ol", *rows, class_="steps"))
+    return section("What was done", note, element("ol", *rows, class_="steps"))
 
 
 def _step(number: int, step: Step, longest: float) -> Markup:
@@ -63,7 +53,7 @@ def _step(number: int, step: Step, longest: float) -> Markup:
     )
     parts = [element("span", str(number), class_="number"), head, element("p", step.why)]
     if step.command:
-        parts.append(_code(step.command))
+        parts.append(code(step.command))
     parts.append(element("p", step.outcome, class_="outcome"))
     return element("li", *parts, class_=step.kind)
 
@@ -71,12 +61,11 @@ def _step(number: int, step: Step, longest: float) -> Markup:
 def _batch(story: Story) -> Markup:
     note = "The first batch as the model sees it, but for the scaling of the values, with the names of the classes."
     size = "small" if max((picture.side for picture in story.pictures), default=0) <= _FEW_PIXELS else "large"
-    return _section("One batch", note, element("div", *map(_picture, story.pictures), class_=f"pictures {size}"))
+    return section("One batch", note, element("div", *map(_picture, story.pictures), class_=f"pictures {size}"))
 
 
 def _picture(picture: Picture) -> Markup:
-    source = "data:image/png;base64," + base64.b64encode(picture.png).decode()
-    image = element("img", src=source, alt=f"a picture of class {picture.label}", title=picture.key)
+    image = element("img", src=data_uri(picture.png, "image/png"), alt=f"a picture of class {picture.label}", title=picture.key)
     return element("figure", image, element("figcaption", picture.label))
 
 
@@ -89,16 +78,16 @@ def _training(story: Story) -> Markup:
     speed = Line("training", "s1", tuple((i.step, i.samples_per_second) for i in story.intervals))
     hits = Line("hot tier", "s4", tuple((i.step, i.hit_rate) for i in story.intervals if i.hit_rate is not None))
     cards = (
-        _card("Loss", legend([(line.name, line.style) for line in loss]), _chart(story, loss, "Loss", "{:.2g}".format, 0.1)),
-        _card("Accuracy", legend([(accuracy.name, accuracy.style)]), _chart(story, [accuracy], "Accuracy", "{:.0%}".format, 1.0)),
-        _card("Samples a second", _chart(story, [speed], "Samples a second", "{:,.0f}".format, 1.0)),
-        _card("Reads that the hot tier served", _chart(story, [hits], "Hit rate of the hot tier", "{:.0%}".format, 1.0)),
+        card("Loss", legend([(line.name, line.style) for line in loss]), _chart(story, loss, "Loss", "{:.2g}".format, 0.1)),
+        card("Accuracy", legend([(accuracy.name, accuracy.style)]), _chart(story, [accuracy], "Accuracy", "{:.0%}".format, 1.0)),
+        card("Samples a second", _chart(story, [speed], "Samples a second", "{:,.0f}".format, 1.0)),
+        card("Reads that the hot tier served", _chart(story, [hits], "Hit rate of the hot tier", "{:.0%}".format, 1.0)),
     )
     note = (
         "The shaded steps were done twice: the kill threw the first time away together with everything else that was newer than the last "
         "checkpoint. Saving a checkpoint or scoring the validation split takes time, which shows as fewer samples a second."
     )
-    return _section("Training", note, element("div", *cards, class_="charts"))
+    return section("Training", note, element("div", *cards, class_="charts"))
 
 
 def _chart(story: Story, lines: Sequence[Line], title: str, y_format: Callable[[float], str], y_least: float) -> Markup:
@@ -112,8 +101,8 @@ def _times(story: Story) -> Markup:
         "The training loop either waits for a batch or works on one. Beside it, the loader's threads read and decode; their seconds are "
         "summed over threads. Where waiting is small, the data is not what holds training up."
     )
-    cards = (_card(use.name, _bars(use)) for use in story.times)
-    return _section("Where the time went", note, element("div", *cards, class_="charts"))
+    cards = (card(use.name, _bars(use)) for use in story.times)
+    return section("Where the time went", note, element("div", *cards, class_="charts"))
 
 
 def _bars(use: TimeUse) -> Markup:
@@ -140,7 +129,7 @@ def _check(story: Story) -> Markup:
         f"checkpoint, as it takes back the model: {story.crash.undone:,} samples had been delivered after it and came again. What is "
         "left is what the model was trained on, held here against the keys in the lake."
     )
-    return _section("Every sample exactly once", note, element("div", element("table", *rows), class_="card scroll"))
+    return section("Every sample exactly once", note, element("div", element("table", *rows), class_="card scroll"))
 
 
 _CHECK_COLUMNS = ("epoch", "samples", "delivered", "missing", "repeated", "")
@@ -148,26 +137,12 @@ _CHECK_COLUMNS = ("epoch", "samples", "delivered", "missing", "repeated", "")
 
 def _facts(story: Story) -> Markup:
     rows = (element("tr", element("th", name), element("td", value)) for name, value in story.facts)
-    return _section("What came from what", "", element("div", element("table", *rows, class_="facts"), class_="card"))
+    return section("What came from what", "", element("div", element("table", *rows, class_="facts"), class_="card"))
 
 
 def _next(story: Story) -> Markup:
-    parts = [part for text, command in story.next_commands for part in (element("p", text), _code(command))]
-    return _section("What to do next", "", element("div", *parts, class_="next"))
-
-
-def _code(text: str) -> Markup:
-    """Commands that break between words only, not at hyphens, and can still be copied."""
-    words = (element("span", word) if word.strip() else word for word in re.split(r"(\s+)", text))
-    return element("pre", element("code", *words))
-
-
-def _section(heading: str, note: str, *children: Markup) -> Markup:
-    return element("section", element("h2", heading), element("p", note, class_="note") if note else Markup(), *children)
-
-
-def _card(heading: str, *children: Markup) -> Markup:
-    return element("div", element("h3", heading), join(children), class_="card")
+    parts = [part for text, command in story.next_commands for part in (element("p", text), code(command))]
+    return section("What to do next", "", element("div", *parts, class_="next"))
 
 
 def _seconds(value: float) -> str:

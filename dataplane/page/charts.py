@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from train.demo.markup import Markup, element
+from dataplane.page.markup import Markup, element
 
 __all__ = ["Band", "Line", "Span", "legend", "line_chart", "stacked_bar", "ticks"]
 

@@ -1,0 +1,70 @@
+"""Runs a probe: a fresh process in every round, so that its memory and its time are those of a program that does this and nothing else.
+
+A probe is a module that reads the job, one JSON line, from standard input and answers on standard output with `{"figures": {NAME: VALUE}}`, or
+`{"error": TEXT}`. Whatever it prints besides goes to standard error.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import ContenderFailed, ContenderProcess, Schedule
+from benchmarks.tasks import Contender, LimitTask
+
+
+@dataclass(slots=True)
+class Measured:
+    """The values of each figure, one a round, and what else a probe has told; `error` is None if all rounds went well."""
+
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def run(task: LimitTask, job: Mapping[str, Any], schedule: Schedule, *, logs: Path, tell: Callable[[str], None]) -> Measured:
+    """All rounds of a probe, the first one dropped: it warms the page cache and compiles what is compiled once."""
+    measured = Measured({limit.name: [] for limit in task.limits})
+    try:
+        for number in range(schedule.rounds + 1):
+            answer = _probe(task, job, schedule, logs / f"round-{number}.log")
+            measured.notes = answer.get("notes", {})
+            figures = answer["figures"]
+            tell(f"{'warm-up' if number == 0 else f'round {number} of {schedule.rounds}'}: " + ", ".join(_shown(task, figures)))
+            if number > 0:
+                for name, values in measured.figures.items():
+                    values.append(figures[name])
+    except ContenderFailed as error:
+        measured.error = str(error)
+        tell(f"{task.name}: FAILED: {error}")
+    return measured
+
+
+def answer(probe: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """What the module of a probe does: one job, one answer."""
+    from benchmarks.peers.protocol import take_stdout
+
+    out = take_stdout()
+    try:
+        said = probe(json.loads(sys.stdin.readline()))
+    except Exception as error:
+        traceback.print_exc()
+        said = {"error": f"{type(error).__name__}: {error}"}
+    out.write(json.dumps(said) + "\n")
+    out.flush()
+
+
+def _probe(task: LimitTask, job: Mapping[str, Any], schedule: Schedule, log: Path) -> dict[str, Any]:
+    contender = Contender(task.name, task.module, task.summary, "", "ours")
+    process = ContenderProcess(contender, python=Path(sys.executable), log=log, timeout_seconds=schedule.timeout_seconds)
+    try:
+        return process.ask(job)
+    finally:
+        process.end(grace_seconds=5)
+
+
+def _shown(task: LimitTask, figures: Mapping[str, float]) -> list[str]:
+    return [f"{limit.name} {figures[limit.name]:,.3g} {limit.unit}" for limit in task.limits]

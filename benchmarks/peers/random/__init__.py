@@ -1,0 +1,1 @@
+"""Who reads random samples; see `benchmarks.tasks.random`."""

@@ -1,0 +1,48 @@
+"""This project's random access: `Split.read_many` of shuffled indices, a batch at a time, into new bytes, each checked against its CRC."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import serve
+from benchmarks.peers.random.reading import opener
+from benchmarks.tasks.random import Job
+from dataplane import Lake
+from dataplane.dataset import Split
+from dataplane.ingest import IngestOptions, ingest
+
+DATASET = "photographs"
+TOGETHER = 16
+
+
+class DataplaneReader:
+    packages = ("dataplane",)
+
+    def __init__(self, job: Job) -> None:
+        self.setup = f"Split.read_many of {TOGETHER} shuffled indices at a time, local lake, no hot tier, CRCs checked"
+        self.split = open_split(job, "lake")
+        self.rng = np.random.default_rng(job.seed)
+
+    def epoch(self) -> Iterator[Any]:
+        order = self.rng.permutation(len(self.split))
+        for start in range(0, len(order), TOGETHER):
+            for sample in self.split.read_many(order[start : start + TOGETHER], ["jpg"]):
+                yield sample.fields["jpg"]
+
+
+def open_split(job: Job, name: str) -> Split:
+    """The job's photographs in a lake of this contender's own, written by this version of the project."""
+    lake = Path(job.scratch) / name
+    if lake.exists():
+        shutil.rmtree(lake)
+    ingest(str(lake), job.tree, DATASET, options=IngestOptions(check="structure", workers=1))
+    dataset = Lake(str(lake)).dataset(DATASET)
+    (split,) = dataset.splits
+    return dataset[split]
+
+
+if __name__ == "__main__":
+    serve(opener(DataplaneReader))

@@ -1,0 +1,50 @@
+"""The bound: `read()` of the tars, 1 MiB at a time, in their order. No samples are told apart."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.peers.protocol import Measurement, VerificationFailed, serve
+from benchmarks.tasks.random import Job
+
+CHUNK_BYTES = 1 << 20
+
+
+class ReadBound:
+    setup = "read() of whole tars, 1 MiB at a time, unbuffered; the samples are those that the tars hold"
+    packages = ()
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def verify(self) -> Mapping[str, Any]:
+        return {"bytes": self._read()}
+
+    def measure(self, seconds: float) -> Measurement:
+        started, elapsed, epochs = time.perf_counter(), 0.0, 0
+        while epochs == 0 or elapsed * (epochs + 0.5) / epochs < seconds:
+            self._read()
+            epochs += 1
+            elapsed = time.perf_counter() - started
+        return Measurement(images=epochs * self.job.samples, seconds=elapsed)
+
+    def close(self) -> None:
+        pass
+
+    def _read(self) -> int:
+        size = 0
+        for tar in self.job.tars:
+            with open(tar, "rb", buffering=0) as file:
+                while data := file.read(CHUNK_BYTES):
+                    size += len(data)
+        if size < self.job.bytes:
+            raise VerificationFailed(f"the tars have {size} bytes; their photographs have {self.job.bytes}")
+        return size
+
+
+def open_contender(job: Mapping[str, Any]) -> ReadBound:
+    return ReadBound(Job.from_json(job))
+
+
+if __name__ == "__main__":
+    serve(open_contender)

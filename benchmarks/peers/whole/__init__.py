@@ -1,0 +1,1 @@
+"""Who gets whole objects; see `benchmarks.tasks.whole`."""

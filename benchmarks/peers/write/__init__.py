@@ -1,0 +1,1 @@
+"""Who writes shards; see `benchmarks.tasks.write`."""

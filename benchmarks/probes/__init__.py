@@ -1,0 +1,1 @@
+"""What is held against limits: one program a task, see `benchmarks.limits`."""

@@ -1,0 +1,168 @@
+"""A shard of several objects: each field of a sample goes into the format that suits it, and the rows stay side by side.
+
+Files (bytes) go into a tar; scalars, text, nested values and vectors into Parquet; arrays of two and more dimensions into Zarr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dataplane.errors import InvalidArgument
+from dataplane.formats.index import ImageInfo
+from dataplane.formats.protocol import Value
+from dataplane.manifest import Piece, ShardRow
+from dataplane.objects import Objects
+from dataplane.schema import Field
+
+__all__ = ["CLASS_FIELD", "Group", "field_of", "format_of", "size_of", "type_name"]
+
+CLASS_FIELD: Final = "cls"
+"""The field of a class id, in decimal digits."""
+
+
+_FIRST: Final = ("tar", "parquet", "zarr")  # which object of a shard is the one that the others stand beside
+
+
+def format_of(value: Value) -> str:
+    """The format that suits a value."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "tar"
+    if isinstance(value, np.ndarray) and value.ndim >= 2:
+        return "zarr"
+    return "parquet"
+
+
+def field_of(name: str, value: Value, format_: str, *, picture: bool) -> Field:
+    """What the schema says of a field that has this value and lies in this format."""
+    if format_ == "tar":
+        return Field(name, "image" if picture else "class" if name == CLASS_FIELD else "bytes")
+    if format_ == "zarr":
+        array = np.asarray(value)
+        return Field(name, "array", f"{array.dtype.name}{list(array.shape)}")
+    try:
+        return Field(name, "value", type_name(value))
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise InvalidArgument(f"the field {name!r} is {type(value).__name__}, which no format holds: {error}") from error
+
+
+def type_name(value: Value) -> str | None:
+    """The Arrow type of a value as text. Lists of all lengths are one type, and so are the numbers of Python."""
+    if isinstance(value, np.ndarray):
+        return f"list<{value.dtype.name}>"
+    kind = pa.scalar(value.item() if isinstance(value, np.generic) else value).type
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list<{kind.value_type}>"
+    return str(kind)
+
+
+class Group:
+    """Writes one shard into a scratch folder. Not thread-safe; use it in a `with` block.
+
+    `formats` says where fields go whose values do not decide it; a field stays in the format of its first value. `schema` (a
+    `pyarrow.Schema`) types the Parquet fields. Equal samples give equal objects.
+    """
+
+    def __init__(self, folder: Path, *, formats: Mapping[str, str] | None = None, schema: Any = None) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._stack = ExitStack()
+        self._formats = dict(formats or {})
+        self._writers: dict[str, Any] = {}
+        self._keys: list[str] = []
+        self._sizes: dict[str, list[int]] = {}
+        self._fields: dict[str, Field] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the shard holds so far, about."""
+        return sum(writer.size for writer in self._writers.values())
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What the schema says of the fields so far, by name."""
+        return tuple(self._fields[name] for name in sorted(self._fields))
+
+    def add(self, key: str, fields: Mapping[str, Value], images: Mapping[str, ImageInfo] | None = None) -> None:
+        """Append a sample; `images` says what the headers of its pictures hold. Raises `InvalidArgument` for a value that is not like those
+        before it or that its format cannot hold; Parquet may find that out later, and then the shard is of no use any more."""
+        new = {name: self._described(key, name, value, images or {}) for name, value in fields.items()}
+        formats = {name: self._formats.get(name) or format_of(value) for name, value in fields.items()}
+        for format_ in sorted(set(formats.values()) - set(self._writers)):
+            self._writers[format_] = self._open(format_)
+        for format_ in sorted(self._writers, reverse=True):  # Zarr, which is the one to refuse a value, before any other has taken the row
+            mine = {name: value for name, value in fields.items() if formats[name] == format_}
+            writer = self._writers[format_]
+            writer.add(key, mine, images) if format_ == "tar" else writer.add(key, mine)
+        self._formats.update(formats)
+        self._fields.update(new)
+        for name, value in fields.items():
+            self._sizes.setdefault(name, []).append(size_of(value))
+        self._keys.append(key)
+
+    def finish(self, objects: Objects, split: str) -> ShardRow:
+        """Put the objects and their indexes into the lake. The row that names them."""
+        pieces = []
+        for format_ in sorted(self._writers, key=_FIRST.index):
+            path = self._writers[format_].path
+            ref, index = self._writers[format_].finish()
+            objects.put_file(path, suffix=ref.suffix, ref=ref)
+            path.unlink()
+            pieces.append(Piece(format_, ref, objects.put(index, suffix=".idx")))
+        first, *beside = pieces
+        return ShardRow(
+            split,
+            first.format,
+            first.ref,
+            first.index,
+            len(self),
+            sum(map(sum, self._sizes.values())),
+            median_bytes={name: int(statistics.median(sizes)) for name, sizes in sorted(self._sizes.items())},
+            beside=tuple(beside),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        for writer in self._writers.values():
+            writer.path.unlink(missing_ok=True)
+
+    def _described(self, key: str, name: str, value: Value, images: Mapping[str, ImageInfo]) -> Field:
+        known = self._fields.get(name)
+        if known is not None and not isinstance(value, np.ndarray):
+            return known
+        found = field_of(name, value, self._formats.get(name) or format_of(value), picture=name in images)
+        if known is not None and found != known:
+            raise InvalidArgument(f"{key!r}: the field {name!r} is {found}, and {known} in the samples before it")
+        return found
+
+    def _open(self, format_: str) -> Any:
+        module = importlib.import_module(f"dataplane.formats.{format_}")
+        path = self._folder / f"{id(self):x}{module.SUFFIX}"
+        options = {"schema": self._schema} if format_ == "parquet" and self._schema is not None else {}
+        writer = self._stack.enter_context(module.Writer(path, **options))
+        for key in self._keys:  # it comes late: the samples so far have none of its fields
+            writer.add(key, {})
+        return writer
+
+
+def size_of(value: Value) -> int:
+    """The bytes of a value, about."""
+    if isinstance(value, bytes | bytearray | memoryview | str):
+        return len(value)
+    array: npt.NDArray[Any] = np.asarray(value)
+    return int(array.nbytes) if array.dtype != object else len(repr(value))

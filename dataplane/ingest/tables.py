@@ -1,0 +1,237 @@
+"""Tables, of which one file is many samples: CSV, JSON Lines, Parquet, Arrow, and text, a line of which is a sample.
+
+A file is read in pieces, each row gets its key (the path and the row's number, or a column's value), and pieces become Parquet shards. A
+file that has not changed since the newest version is not read; one that has replaces all samples that came from it.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from dataplane.errors import BadSample, InvalidArgument
+from dataplane.ingest.source import Entry
+from dataplane.ingest.splits import Splits, key_hash
+from dataplane.schema import Field
+
+__all__ = [
+    "Columns",
+    "Rows",
+    "TablePlan",
+    "in_hash_order",
+    "one_schema",
+    "plan_tables",
+    "read_tables",
+    "rows_of",
+    "scalar_columns",
+    "schema_fields",
+]
+
+_PIECE_ROWS: Final = 1 << 16
+_LABEL_LENGTH: Final = 64
+TEXT: Final = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """The files whose rows the dataset lacks or has in an older form, those that it has, and the keys of what has to go, with the BLAKE3
+    of the file that it came from."""
+
+    todo: tuple[Entry, ...]
+    kept: int
+    drop: dict[str, bytes]
+
+
+def plan_tables(entries: Sequence[Entry], present: Any, *, sync: bool, same_settings: bool) -> TablePlan:
+    """What is to be done, given the samples that the dataset has (columns key, source, source_etag, source_blake3). Pure.
+
+    The samples of a file that has changed, and with `sync` of one that went away, are dropped; where the file still has a key, its new
+    sample takes the old one's place. With other settings than before, every file is read again.
+    """
+    sources, etags = present.column("source"), present.column("source_etag")
+    known = dict(zip(sources.to_pylist(), etags.to_pylist(), strict=True)) if len(present) else {}
+    same = {entry.path for entry in entries if same_settings and known.get(entry.path) == entry.etag}
+    there = {entry.path for entry in entries}
+    gone = {path for path in known if (path in there and path not in same) or (sync and path not in there)}
+    keep = pc.is_in(sources, value_set=pa.array(sorted(same), pa.string()))
+    old = present.filter(pc.is_in(sources, value_set=pa.array(sorted(gone), pa.string())))
+    drop = dict(zip(old.column("key").to_pylist(), old.column("source_blake3").to_pylist(), strict=True))
+    return TablePlan(tuple(entry for entry in entries if entry.path not in same), int(pc.sum(keep).as_py() or 0), drop)
+
+
+def read_tables(path: str, data: bytes, *, text: bool) -> list[pa.Table]:
+    """The rows of a table, or with `text` the lines of a text, in pieces of one schema. Raises `BadSample`."""
+    if not data:
+        raise BadSample("it is empty")
+    extension = posixpath.splitext(path)[1][1:].lower()
+    reader = _text if text else _READERS.get(extension)
+    if reader is None:
+        raise BadSample(f"it is no table: its name ends in none of {', '.join(sorted(_READERS))}")
+    try:
+        return list(reader(pa.BufferReader(data)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BadSample(f"it cannot be read as {extension}: {_first_line(error)}") from error
+
+
+def _csv(file: Any) -> Iterator[pa.Table]:
+    yield from _pieces(pa.csv.read_csv(file))
+
+
+def _tsv(file: Any) -> Iterator[pa.Table]:
+    yield from _pieces(pa.csv.read_csv(file, parse_options=pa.csv.ParseOptions(delimiter="\t")))
+
+
+def _json(file: Any) -> Iterator[pa.Table]:
+    yield from _pieces(pa.json.read_json(file))
+
+
+def _parquet(file: Any) -> Iterator[pa.Table]:
+    parquet = pq.ParquetFile(file)
+    for group in range(parquet.num_row_groups):
+        yield from _pieces(parquet.read_row_group(group))
+
+
+def _arrow(file: Any) -> Iterator[pa.Table]:
+    yield from _pieces(pa.feather.read_table(file))
+
+
+def _text(file: Any) -> Iterator[pa.Table]:
+    lines = io.TextIOWrapper(file, encoding="utf-8", newline=None)
+    piece: list[str] = []
+    for line in lines:
+        text = line.rstrip("\n")
+        if text.strip():
+            piece.append(text)
+        if len(piece) == _PIECE_ROWS:
+            yield pa.table({TEXT: pa.array(piece, pa.string())})
+            piece = []
+    if piece:
+        yield pa.table({TEXT: pa.array(piece, pa.string())})
+
+
+_READERS: Final = {
+    "csv": _csv,
+    "tsv": _tsv,
+    "jsonl": _json,
+    "ndjson": _json,
+    "parquet": _parquet,
+    "pq": _parquet,
+    "arrow": _arrow,
+    "feather": _arrow,
+}
+
+
+def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, len(table), _PIECE_ROWS):
+        yield table.slice(start, _PIECE_ROWS)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:300]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one file: their keys, splits and labels, and their columns."""
+
+    keys: list[str]
+    splits: npt.NDArray[np.object_]
+    labels: list[str | None]
+    table: pa.Table = field(repr=False)
+
+    def fitted(self, schema: pa.Schema) -> Rows:
+        """The same rows, with the columns as `schema` has them."""
+        return replace(self, table=self.table.select(schema.names).cast(schema))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Rows:
+        """Some of the rows, in this order."""
+        at = rows.tolist()
+        return Rows([self.keys[i] for i in at], self.splits[rows], [self.labels[i] for i in at], self.table.take(pa.array(rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table that hold keys and labels; None where none does."""
+
+    key: str | None = None
+    label: str | None = None
+
+
+def rows_of(path: str, first: int, table: pa.Table, columns: Columns, *, label: str | None, splits: Splits) -> Rows:
+    """What rows `first`, `first + 1`, … of a file become. Raises `BadSample` where a column is missing, or a key is."""
+    for option, name in (("--key", columns.key), ("--label-from column:", columns.label)):
+        if name is not None and name not in table.column_names:
+            raise BadSample(f"it has no column {name!r}, which {option} names; its columns are {', '.join(table.column_names)}")
+    keys = [f"{path}#{first + i}" for i in range(len(table))] if columns.key is None else _texts(table.column(columns.key), columns.key)
+    labels: list[str | None] = [label] * len(table)
+    if columns.label is not None:
+        labels = [None if value is None else str(value) for value in table.column(columns.label).to_pylist()]
+    names = np.array([splits.of(path, key) for key in keys], dtype=object)
+    return Rows(keys, names, labels, table)
+
+
+def _texts(column: Any, name: str) -> list[str]:
+    if column.null_count:
+        raise BadSample(f"its column {name!r}, which is the key, is null in {column.null_count} rows")
+    return [str(value) for value in column.to_pylist()]
+
+
+def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The schema of files with the same columns, numbers as wide as the widest. Raises `BadSample` where types do not go together."""
+    first = schemas[0]
+    columns = []
+    for name in first.names:
+        kinds = list(dict.fromkeys(schema.field(name).type for schema in schemas))
+        try:
+            columns.append(pa.unify_schemas([pa.schema([(name, kind)]) for kind in kinds], promote_options="permissive").field(0))
+        except pa.ArrowException:
+            raise BadSample(f"its column {name!r} holds {kinds[-1]}, and {kinds[0]} in the files before it") from None
+    return pa.schema(columns)
+
+
+def in_hash_order(keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The rows in the order of their keys' hashes."""
+    return np.argsort(np.array([key_hash(key) for key in keys], np.uint64), kind="stable")
+
+
+def schema_fields(schema: pa.Schema) -> tuple[Field, ...]:
+    """What the schema of the dataset says of the columns."""
+    for column in schema:
+        if not column.name or "/" in column.name:
+            raise InvalidArgument(f"a column cannot be named {column.name!r}: fields have names without '/'")
+    return tuple(Field(column.name, "value", _type(column.type)) for column in sorted(schema, key=lambda column: column.name))
+
+
+def _type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list<{_type(kind.value_type)}>"
+    return "string" if pa.types.is_large_string(kind) else str(kind)
+
+
+def scalar_columns(schema: pa.Schema, tables: Iterable[pa.Table], reserved: Sequence[str]) -> list[str]:
+    """The columns small enough to stand in the metadata too, so that `where` can choose by them: numbers, times and short texts."""
+    texts = {column.name for column in schema if pa.types.is_string(column.type)}
+    for table in tables:
+        texts -= {name for name in texts if not _is_short(table.column(name))}
+    return [column.name for column in schema if column.name not in reserved and (_is_number(column.type) or column.name in texts)]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_temporal(kind))
+
+
+def _is_short(values: Any) -> bool:
+    return bool((pc.max(pc.utf8_length(values)).as_py() or 0) <= _LABEL_LENGTH)

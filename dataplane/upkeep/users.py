@@ -1,0 +1,59 @@
+"""Who names the versions of a dataset: tags, runs and models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dataplane.lake import Lake
+
+__all__ = ["Users", "users_of", "versions_named"]
+
+_AT_ONCE: Final = 16
+
+
+@dataclass(slots=True)
+class Users:
+    """Version → those who name it, as "tag prod" or "run resnet"."""
+
+    found: dict[int, list[str]] = field(default_factory=dict)
+
+    def add(self, number: int, who: str) -> None:
+        """`who` names version `number`."""
+        known = self.found.setdefault(number, [])
+        if who not in known:
+            known.append(who)
+
+    def of_versions(self) -> dict[int, str]:
+        """Version → all of them, in one line."""
+        return {number: ", ".join(sorted(who)) for number, who in self.found.items()}
+
+
+def users_of(lake: Lake, name: str, *, tags: bool, used: bool) -> Users:
+    """The users of the versions of a dataset: its tags, and runs and models (`used`)."""
+    users = Users()
+    for tag in lake.catalog.tags(name) if tags else ():
+        users.add(lake.catalog.tagged(name, tag), f"tag {tag}")
+    for kind in ("runs", "models") if used else ():
+        for owner in lake.names("runs" if kind == "runs" else "models"):
+            log = lake.log("runs" if kind == "runs" else "models", owner)
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dataplane-users") as pool:
+                for entry in pool.map(log.read, range(1, log.newest() + 1)):
+                    for dataset, number, _ in versions_named(entry.body):
+                        if dataset == name:
+                            users.add(number, f"{kind[:-1]} {owner}")
+    return users
+
+
+def versions_named(body: Any) -> Iterator[tuple[str, int, str]]:
+    """The versions of datasets that a commit of a run or model names: name, number, and the id of its commit."""
+    if isinstance(body, Mapping):
+        name, number, commit = body.get("name"), body.get("version"), body.get("id")
+        if isinstance(name, str) and isinstance(number, int) and isinstance(commit, str):
+            yield name, number, commit
+        body = list(body.values())
+    if isinstance(body, list):
+        for value in body:
+            yield from versions_named(value)

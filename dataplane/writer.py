@@ -1,0 +1,185 @@
+"""`write`: samples from Python into a dataset, a few shards at a time, one commit at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+from blake3 import blake3
+
+from dataplane.canonical import canonical_json
+from dataplane.catalog import Change, Version, check_name
+from dataplane.dataset import Dataset
+from dataplane.errors import BadSample, InvalidArgument
+from dataplane.formats.protocol import Value
+from dataplane.group import Group
+from dataplane.ingest.commit import edit, new_parts
+from dataplane.ingest.present import load
+from dataplane.ingest.scratch import scratch
+from dataplane.ingest.splits import Splits
+from dataplane.ingest.worker import CLASS_ID, COLUMNS
+from dataplane.journal import Finished, Journal
+from dataplane.lake import Lake
+from dataplane.parts import merged, split_counts
+from dataplane.prep.image import EXTENSIONS, Picture, examine
+
+__all__ = ["WriteOptions", "write"]
+
+KEY: Final = "__key__"
+SPLIT: Final = "__split__"
+LABEL: Final = "__label__"
+_ANY: Final = 1 << 62  # pixels: whoever writes a picture has looked at it
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How samples become shards. `split`: names and fractions, by a stable hash of the key, for samples that do not name theirs.
+    `formats`: the format of a field ("tar", "parquet", "zarr") where its values do not decide it (see `dataplane.group`). `schema`: a
+    `pyarrow.Schema` that types the Parquet fields; without it the first samples of each shard do."""
+
+    split: str = "train=1"
+    shard_bytes: int = 64 << 20
+    formats: Mapping[str, str] = field(default_factory=dict)
+    schema: Any = None
+
+    def __post_init__(self) -> None:
+        if self.shard_bytes < 1:
+            raise InvalidArgument(f"shard_bytes is {self.shard_bytes}; it must be at least 1")
+
+
+def write(lake: Lake, name: str, samples: Iterable[Mapping[str, Value]], *, options: WriteOptions = WriteOptions()) -> Dataset:
+    """Add samples to the dataset `name`, which is made if it is missing; those with a key that it has replace the ones there.
+
+    A sample is a mapping from field names to values, with its key under `__key__`, and if wanted its split under `__split__` and its label
+    under `__label__`. `samples` is read once, and a shard at a time is kept on the local disk. Nothing shows before the commit at the end;
+    where the samples are the same as before, there is none. The version that is the newest then is returned.
+
+    Raises `InvalidArgument` where a sample has no key, or a value that its format cannot hold, and `BadSample` where a field that is named
+    like a picture holds none; each names the sample.
+    """
+    check_name(name)
+    splits = Splits.parse(options.split, None)
+    about = {"write": name}
+    with scratch() as folder, Journal(lake.store, name, about=about) as journal, _Shards(lake, folder, options, journal) as shards:
+        for sample in samples:
+            shards.add(sample, splits)
+        version = _commit(lake, name, shards.finish(), options)
+        journal.finish()
+    return Dataset(lake.store, version)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A shard under way, and the metadata of its samples."""
+
+    group: Group
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Shards:
+    """One shard under way for every split."""
+
+    def __init__(self, lake: Lake, folder: Path, options: WriteOptions, journal: Journal) -> None:
+        self._lake = lake
+        self._folder = folder
+        self._options = options
+        self._journal = journal
+        self._open: dict[str, _Open] = {}
+        self._finished: list[Finished] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for shard in self._open.values():
+            shard.group.__exit__(kind, error, trace)
+
+    def add(self, sample: Mapping[str, Value], splits: Splits) -> None:
+        key = sample.get(KEY)
+        if not isinstance(key, str) or not key:
+            raise InvalidArgument(f"a sample needs its key, a text that is not empty, under {KEY!r}; got {key!r}")
+        split = sample.get(SPLIT) or splits.of(key, key)
+        if split not in self._open:
+            group = Group(self._folder, formats=self._options.formats, schema=self._options.schema)
+            self._open[check_name(split, "split")] = _Open(group)
+        shard = self._open[split]
+        fields = {name: value for name, value in sample.items() if name not in {KEY, SPLIT, LABEL} and value is not None}
+        pictures = {name: _examined(key, name, value) for name, value in fields.items() if isinstance(value, bytes) and name in EXTENSIONS}
+        shard.group.add(key, fields, {name: picture.info for name, picture in pictures.items()})
+        size = next(iter(pictures.values())).upright if pictures else (None, None)
+        shard.rows.append(_row(len(shard.rows), key, sample.get(LABEL), size, fields))
+        if shard.group.size >= self._options.shard_bytes:
+            self._end(split)
+
+    def finish(self) -> list[Finished]:
+        for split in sorted(self._open):
+            self._end(split)
+        return self._finished
+
+    def _end(self, split: str) -> None:
+        shard = self._open.pop(split)
+        with shard.group:
+            row = shard.group.finish(self._lake.objects, split)
+        finished = Finished(row, pa.Table.from_pylist(shard.rows, schema=COLUMNS), shard.group.fields)
+        self._journal.add(finished)
+        self._finished.append(finished)
+
+
+def _examined(key: str, name: str, value: bytes) -> Picture:
+    try:
+        return examine(value, decode=False, max_pixels=_ANY)
+    except BadSample as error:
+        raise BadSample(f"{key!r}: field {name!r}: {error}; fields of other bytes need another name") from error
+
+
+def _row(row: int, key: str, label: Any, size: tuple[int | None, int | None], fields: Mapping[str, Value]) -> dict[str, Any]:
+    digest = blake3()
+    for name, value in sorted(fields.items()):
+        digest.update(name.encode() + b"\0" + _bytes(value))
+    return {
+        "row": row,
+        "key": key,
+        "label": None if label is None else str(label),
+        "width": size[0],
+        "height": size[1],
+        "bytes": sum(len(_bytes(value)) for value in fields.values()),
+        "source": key,
+        "source_etag": "",
+        "source_blake3": digest.digest(),
+        CLASS_ID: -1,
+    }
+
+
+def _bytes(value: Value) -> bytes:
+    """The bytes of a value, for its size and to tell it from another."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if hasattr(value, "tobytes"):
+        return f"{value.dtype}{value.shape}".encode() + bytes(value.tobytes())
+    return canonical_json(value) if isinstance(value, str | int | float | bool | list | dict) else repr(value).encode()
+
+
+def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteOptions) -> Version:
+    state = load(lake, None)
+
+    def make(newest: Version | None) -> Change | None:
+        nonlocal state
+        state = load(lake, newest)
+        change = edit(state, finished, {})
+        if change.nothing:
+            return None
+        parts = new_parts(lake.objects, state, change)
+        fields = [field for item in change.finished for field in item.fields]
+        schema = state.schema.merged(dict.fromkeys(fields), ())
+        parameters = {"split": options.split, "shard_bytes": options.shard_bytes}
+        return Change("write", parameters, schema, tuple(merged(lake.objects, [part for part, _ in parts])), split_counts(parts))
+
+    if not finished:
+        raise InvalidArgument(f"there were no samples to write to {name!r}")
+    version = lake.catalog.commit(name, make) or state.version
+    assert version is not None
+    return version
