@@ -57,6 +57,12 @@ def answer(probe: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     out.flush()
 
 
+def memory(name: str) -> float:
+    """A line of /proc/self/status, such as `VmRSS` or `VmHWM`, in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024 / 1e6
+
+
 def _probe(task: LimitTask, job: Mapping[str, Any], schedule: Schedule, log: Path) -> dict[str, Any]:
     contender = Contender(task.name, task.module, task.summary, "", "ours")
     process = ContenderProcess(contender, python=Path(sys.executable), log=log, timeout_seconds=schedule.timeout_seconds)

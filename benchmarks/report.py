@@ -114,12 +114,15 @@ def compared(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def judged(target: Target, results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """A target beside what was reached over the fastest of those it names; None where none of them, or not ours, was measured."""
-    there = [r for r in results if r["contender"] in target.over and r["ours_over"] is not None]
-    if not there:
+    measured = [r for r in results if r["error"] is None]
+    ours = next((r for r in measured if r["role"] == "ours" and target.ours in {"", r["contender"]}), None)
+    others = [r for r in measured if r["contender"] in target.over]
+    if ours is None or not others:
         return None
-    fastest = max(there, key=lambda r: r["median"])
-    reached = fastest["ours_over"]
+    fastest = max(others, key=lambda r: r["median"])
+    reached = _ratios(ours["rates"], fastest["rates"])
     return {
+        "ours": ours["contender"],
         "over": fastest["contender"],
         "fastest_of": list(target.over),
         "at_least": round(target.at_least, 3),
@@ -162,9 +165,8 @@ def table(run: Mapping[str, Any]) -> Table:
 
 def _told(target: Mapping[str, Any]) -> str:
     reached, what = target["reached"], "reached" if target["holds"] else "MISSED"
-    return (
-        f"target: {target['at_least']:.2f} × {target['over']}: {what}, {reached['median']:.2f} ({reached['low']:.2f}–{reached['high']:.2f})"
-    )
+    promised = f"{target['ours']} at least {target['at_least']:.2f} × {target['over']}"
+    return f"target: {promised}: {what}, {reached['median']:.2f} ({reached['low']:.2f}–{reached['high']:.2f})"
 
 
 def limit_table(run: Mapping[str, Any]) -> Table:

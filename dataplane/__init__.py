@@ -8,15 +8,18 @@ if TYPE_CHECKING:
     from dataplane.dataset import Dataset, Sample, Split
     from dataplane.lake import Lake
     from dataplane.store import open_store
+    from dataplane.writer import WriteOptions, write
 
-__all__ = ["Dataset", "Lake", "Sample", "Split", "open_store"]
+__all__ = ["Dataset", "Lake", "Sample", "Split", "WriteOptions", "open_store", "write"]
 
 _WHERE = {
     "Dataset": "dataplane.dataset",
     "Lake": "dataplane.lake",
     "Sample": "dataplane.dataset",
     "Split": "dataplane.dataset",
+    "WriteOptions": "dataplane.writer",
     "open_store": "dataplane.store",
+    "write": "dataplane.writer",
 }
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
-from dataplane import commands
 from dataplane.output import LakeUrl, ending
 
 __all__ = ["build", "main"]
 
 _GROUP = "dataplane.commands"
-_OWN = ("init", "ingest", "ls", "show", "head", "log", "verify")
+_OWN = {
+    "Data in": {"init": "dataplane.commands", "ingest": "dataplane.ingest.command", "adopt": "dataplane.adopt.command"},
+    "Look": {
+        "ls": "dataplane.commands",
+        "show": "dataplane.stats.commands",
+        "head": "dataplane.stats.commands",
+        "log": "dataplane.commands",
+        "diff": "dataplane.versions.commands",
+        "lineage": "dataplane.versions.commands",
+    },
+    "Versions": dict.fromkeys(("tag", "clone", "append", "where", "split"), "dataplane.versions.commands"),
+    "Care": dict.fromkeys(("verify", "usage", "expire", "rm", "gc"), "dataplane.upkeep.commands"),
+}
 
 
 def _version(asked: bool) -> None:
@@ -43,14 +55,15 @@ def build() -> typer.Typer:
     """The whole command line, with the sub-commands of every installed package."""
     app = typer.Typer(name="dataplane", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", add_completion=True)
     app.callback()(_root)
-    for name in _OWN:
-        app.command(name)(getattr(commands, name))
+    for panel, modules in _OWN.items():
+        for name, module in modules.items():
+            app.command(name, rich_help_panel=panel)(getattr(importlib.import_module(module), name))
     for entry in sorted(metadata.entry_points(group=_GROUP), key=lambda entry: entry.name):
         command: Any = entry.load()
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
+            app.add_typer(command, name=entry.name, rich_help_panel="Train, serve, tier")
         else:
-            app.command(entry.name)(command)
+            app.command(entry.name, rich_help_panel="Train, serve, tier")(command)
     return app
 
 

@@ -1,4 +1,4 @@
-"""The commands of the storage layer: init, ls, log, verify. `ingest`, `show` and `head` have modules of their own."""
+"""The first commands of the storage layer: init, ls, log. The others lie beside what they do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from rich.table import Table
 
 from dataplane.catalog import Catalog, Version
 from dataplane.errors import CorruptObject, FormatTooNew
-from dataplane.ingest.command import ingest
 from dataplane.lake import Lake
-from dataplane.output import FAILED, AsJson, LakeUrl, counted, emit, err, human_bytes, lake_url, next_step, open_lake, out
-from dataplane.stats.commands import head, show
-from dataplane.verify import verify_lake
+from dataplane.output import FAILED, AsJson, LakeUrl, emit, human_bytes, lake_url, next_step, open_lake, out
 
-__all__ = ["head", "ingest", "init", "log", "ls", "show", "verify"]
+__all__ = ["init", "log", "ls"]
 
 
 def init(context: typer.Context, lake: LakeUrl = None, as_json: AsJson = False) -> None:
@@ -72,31 +69,6 @@ def log(
         {**_summary(v), "created": v.created.isoformat(), "operation": v.lineage["operation"], "expired": not there} for v, there in history
     ]
     emit(rows, as_json=as_json, human=human)
-
-
-def verify(
-    context: typer.Context,
-    spec: Annotated[
-        str | None, typer.Argument(metavar="[NAME[@VERSION]]", help="Only this dataset or version. Default: the whole lake.")
-    ] = None,
-    lake: LakeUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read every object and check its digest, every index, every commit. Exit code 1 when something is damaged or missing."""
-    opened = open_lake(context, lake)
-    with err.status("verifying") as status:
-        report = verify_lake(opened, spec, progress=lambda done: status.update(f"verifying: {done} objects"))
-
-    def human() -> None:
-        for problem in report.problems:
-            out.print("[red]damaged[/]", end=" ")
-            out.print(f"{problem.object}: {problem.reason}", markup=False)
-        verdict = "[green]all good[/]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/]"
-        out.print(f"{report.objects:,} objects, {human_bytes(report.bytes)} read: {verdict}.")
-
-    emit(report.to_json(), as_json=as_json, human=human)
-    if not report.ok:
-        raise typer.Exit(FAILED)
 
 
 def _newest(catalog: Catalog, name: str) -> Version | CorruptObject | FormatTooNew:

@@ -22,6 +22,7 @@ from dataplane.formats.index import ShardIndex, read_index
 from dataplane.formats.protocol import ShardReader, Value
 from dataplane.manifest import Part, Piece, ShardRow, Shards, read_metadata, read_shards
 from dataplane.objects import Objects, past_damage
+from dataplane.refs import ObjectRef
 from dataplane.schema import Schema
 from dataplane.store import Store
 
@@ -268,7 +269,7 @@ class _Opened:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._kept: OrderedDict[str, tuple[ShardIndex, ShardReader | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[ObjectRef, str], tuple[ShardIndex, ShardReader | None]] = OrderedDict()
         self._lock = threading.Lock()
 
     def index(self, row: ShardRow, piece: Piece) -> ShardIndex:
@@ -284,9 +285,9 @@ class _Opened:
 
     def _find(self, piece: Piece) -> tuple[ShardIndex, ShardReader | None] | None:
         with self._lock:
-            found = self._kept.get(piece.index.hex)
+            found = self._kept.get((piece.ref, piece.index.hex))
             if found is not None:
-                self._kept.move_to_end(piece.index.hex)
+                self._kept.move_to_end((piece.ref, piece.index.hex))
             return found
 
     def _open(self, row: ShardRow, piece: Piece) -> tuple[ShardIndex, ShardReader | None]:
@@ -298,7 +299,7 @@ class _Opened:
 
     def _keep(self, piece: Piece, index: ShardIndex, reader: ShardReader | None) -> None:
         with self._lock:
-            self._kept[piece.index.hex] = index, reader
+            self._kept[piece.ref, piece.index.hex] = index, reader
             while len(self._kept) > _INDEXES:
                 self._kept.popitem(last=False)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from dataplane.manifest import Piece, ShardRow
 from dataplane.objects import Objects
 from dataplane.schema import Field
 
-__all__ = ["CLASS_FIELD", "Group", "field_of", "format_of", "size_of", "type_name"]
+__all__ = ["CLASS_FIELD", "Group", "array_name", "arrow_name", "field_of", "format_of", "size_of", "type_name"]
 
 CLASS_FIELD: Final = "cls"
 """The field of a class id, in decimal digits."""
@@ -48,21 +48,30 @@ def field_of(name: str, value: Value, format_: str, *, picture: bool) -> Field:
         return Field(name, "image" if picture else "class" if name == CLASS_FIELD else "bytes")
     if format_ == "zarr":
         array = np.asarray(value)
-        return Field(name, "array", f"{array.dtype.name}{list(array.shape)}")
+        return Field(name, "array", array_name(array.dtype, array.shape))
     try:
         return Field(name, "value", type_name(value))
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise InvalidArgument(f"the field {name!r} is {type(value).__name__}, which no format holds: {error}") from error
 
 
-def type_name(value: Value) -> str | None:
-    """The Arrow type of a value as text. Lists of all lengths are one type, and so are the numbers of Python."""
+def type_name(value: Value) -> str:
+    """The Arrow type of a value, by name."""
     if isinstance(value, np.ndarray):
-        return f"list<{value.dtype.name}>"
-    kind = pa.scalar(value.item() if isinstance(value, np.generic) else value).type
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        return f"list<{kind.value_type}>"
-    return str(kind)
+        return f"list<{arrow_name(pa.from_numpy_dtype(value.dtype))}>"
+    return arrow_name(pa.scalar(value.item() if isinstance(value, np.generic) else value).type)
+
+
+def arrow_name(kind: Any) -> str:
+    """The name of an Arrow type. Lists of one length, of any, and of very many values are one type, and so are texts."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list<{arrow_name(kind.value_type)}>"
+    return "string" if pa.types.is_large_string(kind) else str(kind)
+
+
+def array_name(dtype: npt.DTypeLike, shape: Sequence[int]) -> str:
+    """The type of an array of one sample: `float32[64, 64]`."""
+    return f"{np.dtype(dtype).name}[{', '.join(map(str, shape))}]"
 
 
 class Group:

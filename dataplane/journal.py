@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -174,7 +174,7 @@ def read(store: Store, writer: str) -> list[Entry]:
 def claim(store: Store, writer: str) -> bool:
     """Take over what a dead writer had finished: `gc` honours its journal for some days more. False where `gc` was faster. Look whether the
     objects are there after this, not before."""
-    return Log(store, f"writers/{writer}").append(lambda tip: None if not tip or _retired([tip]) else {"type": "claimed"}) is not None
+    return _add(Log(store, f"writers/{writer}"), lambda tip: not _retired([tip]), "claimed")
 
 
 def retire(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool:
@@ -188,7 +188,7 @@ def retire(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool
         if not stale(store, writer, now=now, keep=keep):
             return False
         # Whoever claims it writes this number too, and one of the two finds it taken.
-        if log.append(lambda tip: {"type": "retired"} if tip and tip.number == judged else None) is None:
+        if not _add(log, lambda tip: tip.number == judged, "retired"):
             return False
     elif not stale(store, writer, now=now, keep=keep):
         return False
@@ -201,6 +201,14 @@ def stale(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool:
     times = [meta["last_modified"] for chunk in store.list(f"writers/{writer}") for meta in chunk]
     entries = _entries(Log(store, f"writers/{writer}"))
     return bool(times) and now - max(times) >= keep and not (entries and _alive(writer, entries))
+
+
+def _add(log: Log, fits: Callable[[Entry], bool], kind: str) -> bool:
+    """Write an entry behind the newest one, if that fits; whether it did. Not where the journal is being removed."""
+    try:
+        return log.append(lambda tip: {"type": kind} if tip and fits(tip) else None) is not None
+    except NotFound:
+        return False
 
 
 def _retired(entries: Sequence[Entry]) -> bool:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Literal
 
-from dataplane.canonical import canonical_json
 from dataplane.catalog import Catalog, check_name, folders
 from dataplane.dataset import Dataset
-from dataplane.errors import AlreadyExists, CorruptObject, FormatTooNew, InvalidArgument, NotALake, NotFound, StoreError
+from dataplane.errors import AlreadyExists, InvalidArgument, NotALake, NotFound, StoreError
 from dataplane.log import Log
+from dataplane.marker import MARKER, lake_id, new_marker
 from dataplane.objects import Objects
 from dataplane.store import Store, open_store
 
 __all__ = ["Lake"]
-
-_FORMAT: Final = 1
-_MARKER: Final = "lake.json"
 
 LogKind = Literal["runs", "models"]
 
@@ -43,9 +38,8 @@ class Lake:
         except NotALake:
             pass
         _try_create_twice(store)
-        marker = {"format": _FORMAT, "id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat()}
         try:
-            store.put(_MARKER, canonical_json(marker), mode="create")
+            store.put(MARKER, new_marker(), mode="create")
         except AlreadyExists:  # another process made it meanwhile
             pass
         return cls(store)
@@ -77,18 +71,9 @@ class Lake:
 
 def _lake_id(store: Store) -> str:
     try:
-        raw = bytes(memoryview(store.get(_MARKER).buffer()))
+        return lake_id(store)
     except NotFound:
         raise NotALake(f"{store.url} is not a lake; make one with: dataplane --lake {store.url} init") from None
-    try:
-        marker = json.loads(raw)
-        if marker["format"] > _FORMAT:
-            raise FormatTooNew(f"{store.url} is a lake of format {marker['format']}; this release reads up to {_FORMAT}: upgrade dataplane")
-        return str(marker["id"])
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, FormatTooNew):
-            raise
-        raise CorruptObject(f"{store.url}/{_MARKER} is damaged; it should hold the lake's format and id as JSON") from error
 
 
 def _try_create_twice(store: Store) -> None:

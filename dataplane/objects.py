@@ -22,11 +22,13 @@ from dataplane.sweeps import Keeper
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Objects", "digest_bytes", "digest_file", "past_damage"]
+__all__ = ["REMEDY", "Objects", "digest_bytes", "digest_file", "past_damage"]
 
 T = TypeVar("T")
 
 _logger = logging.getLogger("dataplane")
+REMEDY: Final = "put it back from a copy of the lake (dataplane verify --repair COPY), or ingest its source again under a new name"
+"""What to do about an object of the lake that is damaged, for messages."""
 _CHUNK_BYTES: Final = 8 << 20
 _CREATE_BYTES: Final = 256 << 20  # beyond this a conditional put would hold the object in memory
 
@@ -97,6 +99,12 @@ class Objects:
 
     def verify(self, ref: Digest) -> None:
         """Read an object through and check it, in constant memory. Raises `NotFound` or `CorruptObject`."""
+        damage = self._damage(ref)
+        if damage is not None:
+            raise CorruptObject(f"{damage}; {REMEDY}")
+
+    def _damage(self, ref: Digest) -> str | None:
+        """What is wrong with an object, which is read through. Raises `NotFound`."""
         hasher, done = blake3(), 0
         while done < ref.size:
             piece = memoryview(self.store.get_range(ref.path, start=done, end=min(ref.size, done + _CHUNK_BYTES)))
@@ -105,8 +113,9 @@ class Objects:
             hasher.update(piece)
             done += len(piece)
         size = self.store.head(ref.path)["size"]
-        if size != ref.size or hasher.hexdigest() != ref.hex:
-            raise CorruptObject(_mismatch(ref, size, hasher.hexdigest(), f"{self.store.url}/{ref.path}"))
+        if size == ref.size and hasher.hexdigest() == ref.hex:
+            return None
+        return _mismatch(ref, size, hasher.hexdigest(), self.where(ref))
 
     def has(self, ref: Digest) -> bool:
         """The object is there, whole by its size, and no collector is about to delete it."""
@@ -132,7 +141,7 @@ class Objects:
         except NotFound as error:
             raise NotFound(f"{error}; a commit was to name it: run the same command again, which stores it again") from error
         if meta["size"] != ref.size:
-            raise CorruptObject(_mismatch(ref, meta["size"], "", f"{self.store.url}/{ref.path}"))
+            raise CorruptObject(f"{self.where(ref)} is damaged: it has {meta['size']} bytes instead of {ref.size}; {REMEDY}")
         if self._keeper.young(meta):
             self._keeper.note(ref)
             return
@@ -148,7 +157,7 @@ class Objects:
             hasher.update(piece)
             copy.write(piece)
         if hasher.hexdigest() != ref.hex:
-            raise CorruptObject(_mismatch(ref, copy.tell(), hasher.hexdigest(), f"{self.store.url}/{ref.path}"))
+            raise CorruptObject(f"{_mismatch(ref, copy.tell(), hasher.hexdigest(), self.where(ref))}; {REMEDY}")
 
     def _create(self, ref: Digest, source: bytes | Path) -> None:
         """Put the object unless it is there. One that is there is read through, since somebody is about to rely on it; where it turns
@@ -165,12 +174,12 @@ class Objects:
     def _reuse(self, ref: Digest, source: bytes | Path) -> None:
         try:
             if self._keeper.young(self.store.head(ref.path)):
-                self.verify(ref)
-                return
+                damage = self._damage(ref)
+                if damage is None:
+                    return
+                _logger.warning("%s; the right bytes are at hand, so it is written anew", damage)
         except NotFound:  # collected since
             pass
-        except CorruptObject as error:
-            _logger.warning("%s; it is written anew", error)
         self.store.put(ref.path, source)
 
 
@@ -205,7 +214,7 @@ def check(data: memoryview, ref: Digest, *, where: str) -> None:
     """Raise `CorruptObject` unless `data` are the bytes that `ref` names."""
     found = blake3(data).hexdigest()
     if len(data) != ref.size or found != ref.hex:
-        raise CorruptObject(_mismatch(ref, len(data), found, where))
+        raise CorruptObject(f"{_mismatch(ref, len(data), found, where)}; {REMEDY}")
 
 
 def _from_start(file: IO[bytes]) -> IO[bytes]:
@@ -214,7 +223,4 @@ def _from_start(file: IO[bytes]) -> IO[bytes]:
 
 
 def _mismatch(ref: Digest, size: int, found: str, where: str) -> str:
-    return (
-        f"{where} is damaged: {size} bytes with BLAKE3 {found[:12]}…, expected {ref.size} bytes with {ref.hex[:12]}…; "
-        "put it back from a copy of the lake, or ingest its source again under a new name"
-    )
+    return f"{where} is damaged: {size} bytes with BLAKE3 {found[:12]}…, expected {ref.size} bytes with {ref.hex[:12]}…"

@@ -262,10 +262,10 @@ class Loader:
 
     def _blame(self, spot: Spot, error: DataplaneError) -> str:
         try:
-            key = repr(spot.key)
+            which = f"sample {spot.key!r}"
         except DataplaneError:  # the index itself cannot be read: that is what `error` says
-            key = f"in row {spot.row}"
-        return f"{self.split}: sample {key} in shard {spot.shard.row.ref}: {error}"
+            which = f"the sample in row {spot.row}"
+        return f"{self.split}: {which} of shard {spot.shard.row.ref}: {error}"
 
     # ------------------------------------------------------------------ construction
 

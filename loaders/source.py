@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from dataplane.dataset import Shard, Split
 from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument, NotFound
+from dataplane.formats.compressed import SECTION as COMPRESSED
 from dataplane.formats.index import ImageInfo, Placed
-from dataplane.refs import Digest
+from dataplane.objects import Objects
+from dataplane.refs import Digest, ObjectRef
 from dataplane.store import ReadInto, Reject, Store
 
 __all__ = ["FieldBytes", "Reader", "SampleSource", "Spot"]
@@ -53,11 +55,14 @@ class SampleSource:
     def __init__(self, split: Split, fields: Sequence[str]) -> None:
         self.split = split
         self.fields = {field: tuple(field.split(";")) for field in fields}
-        known = {field.name for field in split.dataset.schema.fields}
+        known = {field.name: field for field in split.dataset.schema.fields}
         for field, alternatives in self.fields.items():
-            unknown = [name for name in alternatives if name not in known]
-            if len(unknown) == len(alternatives):
+            found = [known[name] for name in alternatives if name in known]
+            if not found:
                 raise InvalidArgument(f"{split} has no field {field!r}; its fields are {', '.join(sorted(known))}")
+            for each in found:
+                if each.kind in {"value", "array"}:
+                    raise InvalidArgument(f"{split}: field {each.name!r} is {each}, and a loader reads files; read it with split.read_many")
 
     def locate(self, shards: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> list[Spot]:
         """Samples from what the order says: `items[n]` of the split's shard `shards[n]`."""
@@ -78,42 +83,47 @@ class Reader:
     def __init__(self, source: SampleSource) -> None:
         self._source = source
         self._store: Store = source.split.dataset.store
+        self._objects = Objects(self._store)
         self._scratch: npt.NDArray[np.uint8] = np.empty(_READ_AHEAD, np.uint8)
 
     def read(self, spots: Sequence[Spot]) -> Iterator[Mapping[str, FieldBytes] | DataplaneError]:
         """The wanted fields of each sample, checked against their CRCs, or why there are none. Views last until the next sample.
 
-        A store that reads into memory is asked sample by sample; any other for all samples of a shard at once. Bytes that fail their
-        checksum are dropped from the hot tier, if there is one, and read once more; then it is a `CorruptObject`.
+        A store that reads into memory is asked sample by sample; any other, and where an adopted shard lies, for all samples of a shard at
+        once. Bytes that fail their checksum are dropped from the hot tier, if there is one, and read once more before that is an error.
         """
         wanted = [_attempt(self._wanted, spot) for spot in spots]
-        remote = {} if isinstance(self._store, ReadInto) else self._fetch([w for w in wanted if isinstance(w, _Wanted)])
+        remote = self._fetch([want for want in wanted if isinstance(want, _Wanted) and not self._read_into(want)])
         for want in wanted:
             yield want if isinstance(want, DataplaneError) else _attempt(self._checked, want, remote.get(id(want)))
 
     def _wanted(self, spot: Spot) -> _Wanted:
-        ref = spot.shard.row.ref
-        if not isinstance(ref, Digest):
-            raise InvalidArgument(f"{ref}: only shards of the lake can be read")
-        have = spot.shard.index.placed(spot.row)
+        row, index = spot.shard.row, spot.shard.index
+        if row.format != "tar" or COMPRESSED in index.sections:
+            what = "a compressed tar" if row.format == "tar" else f"a shard of the format {row.format}"
+            raise InvalidArgument(f"{row.ref} is {what}, which loaders do not read yet; read it with split.read_many, or ingest its files")
+        have = index.placed(spot.row)
         placed = {}
         for field, alternatives in self._source.fields.items():
             found = next((have[name] for name in alternatives if name in have), None)
             if found is None:
                 raise NotFound(f"it has no field {field!r}; it has {', '.join(have)}")
             placed[field] = found
-        return _Wanted(ref, placed, min(p.offset for p in placed.values()), max(p.offset + p.size for p in placed.values()))
+        return _Wanted(row.ref, placed, min(p.offset for p in placed.values()), max(p.offset + p.size for p in placed.values()))
+
+    def _read_into(self, want: _Wanted) -> bool:
+        return isinstance(self._store, ReadInto) and isinstance(want.ref, Digest)
 
     def _fetch(self, wanted: Sequence[_Wanted]) -> dict[int, Any]:
         """The spans of several samples, by `id`, or why there is none: one call a shard."""
-        by_shard: dict[Digest, list[_Wanted]] = {}
+        by_shard: dict[ObjectRef, list[_Wanted]] = {}
         for want in wanted:
             by_shard.setdefault(want.ref, []).append(want)
         found: dict[int, Any] = {}
         for ref, wants in by_shard.items():
             pieces: Sequence[Any]
             try:
-                pieces = self._store.get_ranges(ref.path, starts=[w.start for w in wants], ends=[w.end for w in wants])
+                pieces = self._objects.ranges(ref, starts=[w.start for w in wants], lengths=[w.end - w.start for w in wants])
             except DataplaneError as error:
                 pieces = [error] * len(wants)
             found.update({id(want): piece for want, piece in zip(wants, pieces, strict=True)})
@@ -125,19 +135,19 @@ class Reader:
         fields = _cut(want, self._load(want) if fetched is None else np.frombuffer(memoryview(fetched), np.uint8))
         if _damaged(want, fields) is None:
             return fields
-        if isinstance(self._store, Reject):
+        if isinstance(self._store, Reject) and isinstance(want.ref, Digest):
             self._store.reject(want.ref)
         fields = _cut(want, self._load(want))
         bad = _damaged(want, fields)
         if bad is not None:
-            raise CorruptObject(f"field {bad!r} fails its checksum in {self._store.url}/{want.ref.path}")
+            raise CorruptObject(f"field {bad!r} fails its checksum in {self._objects.where(want.ref)}")
         return fields
 
     def _load(self, want: _Wanted) -> npt.NDArray[np.uint8]:
         """The span of one sample, in the scratch where the store can."""
         size = want.end - want.start
-        if not isinstance(self._store, ReadInto):
-            return np.frombuffer(memoryview(self._store.get_range(want.ref.path, start=want.start, length=size)), np.uint8)
+        if not isinstance(self._store, ReadInto) or not isinstance(want.ref, Digest):
+            return np.frombuffer(self._objects.ranges(want.ref, starts=[want.start], lengths=[size])[0], np.uint8)
         if size > len(self._scratch):
             self._scratch = np.empty(size + _READ_AHEAD, np.uint8)
         self._store.read_into(want.ref, start=want.start, buffer=self._scratch[:size])
@@ -148,7 +158,7 @@ class Reader:
 class _Wanted:
     """Bytes [start, end) of a shard hold all wanted fields of a sample."""
 
-    ref: Digest
+    ref: ObjectRef
     placed: Mapping[str, Placed]
     start: int
     end: int

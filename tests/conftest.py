@@ -1,4 +1,4 @@
-"""Fixtures that tests share: a real S3 server, and the photographs where they are."""
+"""Fixtures that tests share: a real S3 server, and real data where they are: photographs, sounds, tables, text."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PHOTOS = HERE.parents[1] / "shared" / "data" / "photos"
+DATA = HERE.parents[1] / "shared" / "data"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,31 @@ def s3():
 @pytest.fixture(scope="session")
 def photos():
     """The folder of photographs, for tests that want real pictures."""
-    if not PHOTOS.is_dir():
-        pytest.skip("the photographs are not beside this checkout")
-    return PHOTOS
+    return _real("photos")
+
+
+@pytest.fixture(scope="session")
+def spoken_digits():
+    """The folder of recordings of one spoken digit each: DIGIT_SPEAKER_NUMBER.wav."""
+    return _real("spoken_digits")
+
+
+@pytest.fixture(scope="session")
+def sensors():
+    """The folder of readings of sensors: data/*/*.csv with the columns timestamp and value."""
+    return _real("sensors")
+
+
+@pytest.fixture(scope="session")
+def text():
+    """The folder of texts."""
+    return _real("text")
+
+
+def _real(name):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"the real data, {name}, are not beside this checkout")
+    return DATA / name
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A process of the soak test of the collector: `upkeep_actor.py ROLE LAKE SEED SECONDS GRACE`; ROLE is writer, reader or gc.
 
-It prints one JSON document at its end. The grace is a few seconds, so writers and readers hold themselves to what the real one of a day asks of
-them: they give up where the machine was too busy to be done within half of it.
+It prints one JSON document at its end. The grace is a few seconds, so writers and readers hold themselves to what the real one, of a day,
+asks of them: they give up where the machine was too busy to be done within half of it.
 """
 
 import json

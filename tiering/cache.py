@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from blake3 import blake3
 
 from dataplane.errors import CorruptObject, FormatTooNew
+from dataplane.objects import REMEDY
 from dataplane.refs import Digest
 from dataplane.store import Store
 from dataplane.store.local import preadv_full
@@ -227,8 +228,7 @@ class HotCache:
                 return True
             raise self._refusals.corrupt(
                 key,
-                f"{self._cold.url}/{ref.path}: the bytes of this object are not the ones it is named for, in {_FETCHES} fetches; "
-                "restore it from a copy, or ingest its source again",
+                f"{self._cold.url}/{ref.path}: the bytes of this object are not the ones it is named for, in {_FETCHES} fetches; {REMEDY}",
             )
 
     def _arrive(self, ref: Digest, key: str, fd: int, pieces: Callable[[], Generator[Buffer, None, None]], *, tries: int) -> bool:

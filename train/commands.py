@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import signal
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from dataplane.catalog import check_name
 from dataplane.errors import AlreadyExists, InvalidArgument, MissingExtra, NotFound
 from dataplane.lake import Lake
-from dataplane.output import AsJson, LakeUrl, emit, err, open_lake, out, report_interrupt
+from dataplane.output import AsJson, LakeUrl, command_line, emit, err, next_step, open_lake, out, report_interrupt
 
 __all__ = ["evaluate", "publish", "train"]
 
@@ -77,16 +78,14 @@ def train(
         out.print(f"Its newest checkpoint is {result.checkpoint}.")
         out.print(", ".join(f"{metric} {value:.4f}" for metric, value in result.metrics.items() if value is not None))
         if not result.stopped:
-            out.print(f"Next: dataplane evaluate {name} --split test")
+            next_step(context, f"evaluate {name} --split {_telling_split(result.splits, checked.data.train)}")
 
     if ranks.first:
         emit(document, as_json=as_json, human=human)
     if result.stopped:
         if ranks.first:
-            err.print(
-                f"{result.stopped.name}: saved checkpoint {result.checkpoint}; go on with: dataplane train {config} --run {name} --resume",
-                markup=False,
-            )
+            again = command_line(context, f"train {config} --run {name} --resume")
+            err.print(f"{result.stopped.name}: saved checkpoint {result.checkpoint}; go on with: {again}", markup=False)
         raise typer.Exit(128 + result.stopped)
 
 
@@ -116,7 +115,7 @@ def evaluate(
     def human() -> None:
         scores = ", ".join(f"{metric} {value:.4f}" for metric, value in done.metrics.items() if value is not None)
         out.print(f"Checkpoint {done.checkpoint} of {run} on {done.samples:,} samples of {done.dataset}/{split}: {scores}")
-        out.print(f"Next: dataplane publish {run} MODEL")
+        next_step(context, f"publish {run} MODEL")
 
     emit(document, as_json=as_json, human=human)
 
@@ -146,7 +145,7 @@ def publish(
 
     def human() -> None:
         out.print(f"[bold]{published}[/] is checkpoint {published.checkpoint} of {run}, with {len(published.classes)} classes.")
-        out.print(f"Next: dataplane serve {published}")
+        next_step(context, f"serve {published}")
 
     emit(document, as_json=as_json, human=human)
 
@@ -157,6 +156,12 @@ def _need_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("training needs PyTorch and safetensors; install them with: pip install 'dataplane[torch]'") from error
+
+
+def _telling_split(splits: Collection[str], trained: str) -> str:
+    """The split whose score says most about a model: "test", else "val", else the first it was not trained on, else that one."""
+    unseen = [name for name in splits if name != trained]
+    return next((name for name in ("test", "val") if name in unseen), next(iter(unseen), trained))
 
 
 def _fresh_name(config: Path) -> str:

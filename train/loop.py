@@ -37,7 +37,8 @@ __all__ = ["Result", "train"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Where a run ended. `stopped`: the signal that ended it before its time. `damaged`: newer checkpoints that could not be used."""
+    """Where a run ended. `stopped`: the signal that ended it before its time. `damaged`: newer checkpoints that could not be used.
+    `splits`: those of the version that it was trained on."""
 
     steps: int
     epoch: int
@@ -46,6 +47,7 @@ class Result:
     checkpoint: int
     stopped: Signals | None
     damaged: tuple[str, ...]
+    splits: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -108,9 +110,9 @@ def train(
             run.samples = _open_samples(config.sample_log, name, run)
             stack.callback(run.samples.close)
         stopped = _train(run)
-    return Result(
-        run.step, run.loader.epoch, run.loader.position, run.metrics, run.checkpoint, stopped, restored.damaged if restored else ()
-    )
+    damaged = restored.damaged if restored else ()
+    splits = tuple(run.data.dataset.splits)
+    return Result(run.step, run.loader.epoch, run.loader.position, run.metrics, run.checkpoint, stopped, damaged, splits)
 
 
 def _train(run: _Run) -> Signals | None:

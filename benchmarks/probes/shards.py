@@ -1,13 +1,12 @@
 """Opens a version of very many shards and walks about in it. See `benchmarks.tasks.shards`."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.limits import answer
+from benchmarks.limits import answer, memory
 from benchmarks.tasks.shards import DATASET, SAMPLES_A_SHARD, table_of_shards
 from dataplane import Lake
 from dataplane.catalog import Change, Version
@@ -24,7 +23,7 @@ NEW_SHARDS = 16
 def probe(job: dict[str, Any]) -> dict[str, Any]:
     """The figures of one process."""
     _compile()
-    imports = _memory("VmRSS")
+    imports = memory("VmRSS")
     lake = Lake(job["lake"])
     started = time.perf_counter()
     dataset = lake.dataset(f"{DATASET}@1")
@@ -36,7 +35,7 @@ def probe(job: dict[str, Any]) -> dict[str, Any]:
     if len(dataset["train"]) + len(dataset["val"]) != job["samples"]:
         raise AssertionError(f"{dataset} has {len(dataset['train']) + len(dataset['val'])} samples; {job['samples']} were expected")
     seeks = [_seek(split, order, int(position)) for position in np.random.default_rng(1).integers(len(order), size=SEEKS)]
-    peak = _memory("VmHWM")
+    peak = memory("VmHWM")
     figures = {
         "open and plan": planned - started,
         "peak memory": peak,
@@ -101,12 +100,6 @@ def _compile() -> None:
     """Load the order's machine code, which is compiled when it is used for the first time after an installation."""
     order = Order(np.array([4, 4]), seed=0, epoch=0, lanes=1, window=2)
     order.walker().at(np.arange(8))
-
-
-def _memory(name: str) -> float:
-    """A line of /proc/self/status, in MB."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -33,10 +33,12 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What this project promises: `at_least` times the rate of a contender in the same run, of the fastest one if several are named."""
+    """What this project promises: `at_least` times the rate of a contender in the same run, of the fastest one if several are named. `ours`
+    is the contender that promises it, the first of ours where it is empty."""
 
     over: tuple[str, ...]
     at_least: float
+    ours: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,21 @@ from rich.table import Table
 from dataplane.adopt.options import AdoptOptions, AdoptResult, Format, Progress
 from dataplane.errors import BadSources
 from dataplane.ingest.options import Bad
-from dataplane.output import BAD_INPUT, INTERRUPTED, AsJson, LakeUrl, emit, err, human_bytes, lake_url, out, report_error, report_interrupt
+from dataplane.output import (
+    BAD_INPUT,
+    INTERRUPTED,
+    AsJson,
+    LakeUrl,
+    command_line,
+    emit,
+    err,
+    human_bytes,
+    lake_url,
+    next_step,
+    out,
+    report_error,
+    report_interrupt,
+)
 
 __all__ = ["adopt"]
 
@@ -92,7 +106,7 @@ def adopt(
     except KeyboardInterrupt:
         report_interrupt("interrupted: nothing was committed; run the same command again", as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
-    emit(result.to_json(), as_json=as_json, human=lambda: _print_result(result))
+    emit(result.to_json(), as_json=as_json, human=lambda: _print_result(context, result))
     if result.bad:
         raise typer.Exit(BAD_INPUT)
 
@@ -124,7 +138,7 @@ def _progress_bar() -> Iterator[Watch]:
         yield watch
 
 
-def _print_result(result: AdoptResult) -> None:
+def _print_result(context: typer.Context, result: AdoptResult) -> None:
     spec = f"{result.name}@{result.version}"
     if result.lake_made:
         out.print(f"Made the lake {result.lake}.", markup=False)
@@ -145,8 +159,9 @@ def _print_result(result: AdoptResult) -> None:
         notes.append(f"{result.ignored:,} passed over: hidden files and the like")
     for note in notes:
         out.print(f"Note: {note}.", markup=False)
-    _print_bad(result.bad, rest=f"all of them: dataplane show {spec} --json" if result.committed else "all of them: add --json")
-    out.print(f"Next: dataplane --lake {result.lake} show {result.name}", markup=False)
+    listed = command_line(context, f"show {spec} --json")
+    _print_bad(result.bad, rest=f"all of them: {listed}" if result.committed else "all of them: add --json")
+    next_step(context, f"show {result.name}")
 
 
 def _print_bad(bad: Sequence[Bad], *, rest: str) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,16 @@ from dataplane.errors import BadSample, CorruptObject, DataplaneError, InvalidAr
 from dataplane.formats import compressed, open_shard
 from dataplane.formats.compressed import Fetch
 from dataplane.formats.index import ShardIndex, read_index, write_keys, write_places
+from dataplane.group import array_name, arrow_name
 from dataplane.ingest.options import Bad
 from dataplane.manifest import ShardRow
 from dataplane.objects import Objects, digest_bytes
 from dataplane.prep.image import EXTENSIONS
 from dataplane.schema import Field
 from dataplane.store.local import LocalStore, translated
+
+if TYPE_CHECKING:
+    from dataplane.formats.zarr import ArrayInfo
 
 __all__ = ["Adopted", "Looked", "look", "nothing_of"]
 
@@ -200,8 +204,8 @@ class _Looker:
         missing = [name for name in options.columns if name not in layout.fields]
         if missing:
             raise NotFound(f"it has no column {', '.join(missing)}; it has {', '.join(layout.fields)}")
-        names = [name for name in layout.fields if name not in {options.key, KEY_COLUMN}]
-        return self._indexed(raw, names)
+        columns = [column for column in layout.schema if column.name not in {options.key, KEY_COLUMN}]
+        return self._indexed(raw, [Field(column.name, "value", arrow_name(column.type)) for column in columns])
 
     def _zarr(self) -> Adopted:
         from dataplane.formats import zarr
@@ -211,7 +215,7 @@ class _Looker:
         metas = (meta for chunk in found.store.list(found.path or None) for meta in chunk)
         listed = [zarr.Listed(meta["path"][cut:], meta["size"], meta["e_tag"]) for meta in metas]
         adopted = zarr.adopt_folder(self.objects, self.url, listed, prefix=self._numbered)
-        return self._indexed(adopted.index, [info.field for info in adopted.arrays])
+        return self._indexed(adopted.index, [_array_field(info) for info in adopted.arrays])
 
     def _zip(self) -> Adopted:
         from dataplane.formats import zarr
@@ -220,14 +224,14 @@ class _Looker:
             adopted = zarr.adopt_zip(self.objects, self.ref, prefix=self._numbered)
         except (CorruptObject, NotFound) as error:
             raise BadSample(f"a zip file that is no Zarr store: {error}") from error
-        return self._indexed(adopted.index, [info.field for info in adopted.arrays])
+        return self._indexed(adopted.index, [_array_field(info) for info in adopted.arrays])
 
     @property
     def _numbered(self) -> str:
         """What stands before the number of a sample that has no key."""
         return f"{self.found.name or self.url.rsplit('/', 1)[-1]}/"
 
-    def _indexed(self, raw: bytes, names: Sequence[str]) -> Adopted:
+    def _indexed(self, raw: bytes, fields: Sequence[Field]) -> Adopted:
         """A shard of a format that makes its own index. Where it lies is added to that, so that no two are equal."""
         index = read_index(raw, where=self.url)
         if not len(index):
@@ -235,7 +239,7 @@ class _Looker:
         keys = self._keys(pa.array(index.keys(), pa.string()))
         self.index = write_keys(keys, {**index.sections, _SECTION: json.dumps({"url": self.url}).encode()})
         sizes = np.full(len(index), self.found.size // len(index), np.int64)
-        return self._shard(keys, sizes, tuple(Field(name, "bytes") for name in names), {})
+        return self._shard(keys, sizes, tuple(fields), {})
 
     def _keys(self, keys: Any) -> Any:
         try:
@@ -330,3 +334,7 @@ def _label(value: Any) -> str | None:
 
 def _field(name: str) -> Field:
     return Field(name, "image" if name in EXTENSIONS else "class" if name == "cls" else "bytes")
+
+
+def _array_field(info: ArrayInfo) -> Field:
+    return Field(info.field, "array", array_name(info.dtype, info.shape[1:]))

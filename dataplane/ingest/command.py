@@ -13,7 +13,21 @@ from rich.table import Table
 
 from dataplane.errors import BadSources
 from dataplane.ingest.options import FORMAT_OF_KIND, Bad, Check, IngestOptions, IngestResult, Order, Progress, WantedKind, parse_bytes
-from dataplane.output import BAD_INPUT, INTERRUPTED, AsJson, LakeUrl, emit, err, human_bytes, lake_url, out, report_error, report_interrupt
+from dataplane.output import (
+    BAD_INPUT,
+    INTERRUPTED,
+    AsJson,
+    LakeUrl,
+    command_line,
+    emit,
+    err,
+    human_bytes,
+    lake_url,
+    next_step,
+    out,
+    report_error,
+    report_interrupt,
+)
 
 __all__ = ["ingest"]
 
@@ -112,7 +126,7 @@ def ingest(
     except KeyboardInterrupt:
         report_interrupt("interrupted: what was finished is kept; run the same command again to do the rest", as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
-    emit(result.to_json(), as_json=as_json, human=lambda: _print_result(result))
+    emit(result.to_json(), as_json=as_json, human=lambda: _print_result(context, result))
     if result.bad:
         raise typer.Exit(BAD_INPUT)
 
@@ -145,7 +159,7 @@ def _progress_bar() -> Iterator[Watch]:
         yield watch
 
 
-def _print_result(result: IngestResult) -> None:
+def _print_result(context: typer.Context, result: IngestResult) -> None:
     spec = f"{result.name}@{result.version}"
     if result.lake_made:
         out.print(f"Made the lake {result.lake}.", markup=False)
@@ -162,8 +176,9 @@ def _print_result(result: IngestResult) -> None:
         notes.append(f"{result.renamed:,} of another format than the name says: they went in as what they are")
     for note in notes:
         out.print(f"Note: {note}.", markup=False)
-    _print_bad(result.bad, rest=f"all of them: dataplane show {spec} --json" if result.committed else "all of them: add --json")
-    out.print(f"Next: dataplane --lake {result.lake} show {result.name}", markup=False)
+    listed = command_line(context, f"show {spec} --json")
+    _print_bad(result.bad, rest=f"all of them: {listed}" if result.committed else "all of them: add --json")
+    next_step(context, f"show {result.name}")
 
 
 def _counts(result: IngestResult) -> str:

@@ -37,7 +37,7 @@ class Splits:
 
     @classmethod
     def parse(cls, spec: str, group_by: str | None, *, option: str = "--split") -> Splits:
-        """From `train=0.8,val=0.1,test=0.1`: fractions above 0 that add up to 1. Raises `InvalidArgument`, which calls `spec` by `option`."""
+        """From `train=0.8,val=0.1,test=0.1`: fractions above 0 that add up to 1. Raises `InvalidArgument`, which names `option`."""
         pairs = [item.partition("=") for item in spec.split(",")]
         names = tuple(check_name(name.strip(), "split") for name, _, _ in pairs)
         try:

@@ -22,6 +22,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from dataplane.errors import BadSample, InvalidArgument
+from dataplane.group import arrow_name
 from dataplane.ingest.source import Entry
 from dataplane.ingest.splits import Splits, key_hash
 from dataplane.schema import Field
@@ -211,13 +212,7 @@ def schema_fields(schema: pa.Schema) -> tuple[Field, ...]:
     for column in schema:
         if not column.name or "/" in column.name:
             raise InvalidArgument(f"a column cannot be named {column.name!r}: fields have names without '/'")
-    return tuple(Field(column.name, "value", _type(column.type)) for column in sorted(schema, key=lambda column: column.name))
-
-
-def _type(kind: pa.DataType) -> str:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return f"list<{_type(kind.value_type)}>"
-    return "string" if pa.types.is_large_string(kind) else str(kind)
+    return tuple(Field(column.name, "value", arrow_name(column.type)) for column in sorted(schema, key=lambda column: column.name))
 
 
 def scalar_columns(schema: pa.Schema, tables: Iterable[pa.Table], reserved: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dataplane.catalog import Version
 from dataplane.errors import InvalidArgument
-from dataplane.output import BAD_INPUT, AsJson, LakeUrl, emit, err, human_bytes, open_lake, out
+from dataplane.output import BAD_INPUT, AsJson, LakeUrl, command_line, emit, err, human_bytes, open_lake, out
 
 if TYPE_CHECKING:
     from dataplane.lake import Lake
@@ -67,7 +67,7 @@ def show(
         document["stats"] = found.to_json()
     if found is not None and html is not None:
         _write_statistics(opened, found, html)
-    emit(document, as_json=as_json, human=lambda: _print_version(version, objects, found, html))
+    emit(document, as_json=as_json, human=lambda: _print_version(context, version, objects, found, html))
     if found is not None and found.pixels is not None and found.pixels.bad:
         raise typer.Exit(BAD_INPUT)
 
@@ -103,7 +103,7 @@ def head(
 
     def human() -> None:
         out.print(of_samples(glimpses))
-        _print_next(html, f"Next: dataplane head {spec} --html samples.html")
+        _print_next(html, command_line(context, f"head {spec} --html samples.html"))
 
     emit([glimpse.to_json() for glimpse in glimpses], as_json=as_json, human=human)
     if any(glimpse.problem for glimpse in glimpses):
@@ -140,10 +140,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def _print_next(html: Path | None, otherwise: str) -> None:
-    out.print(otherwise if html is None else f"Next: open {html} in a browser", markup=False)
+    out.print(f"Next: {otherwise if html is None else f'open {html} in a browser'}", markup=False)
 
 
-def _print_version(version: Version, objects: tuple[Objects, ...], found: Statistics | None, html: Path | None) -> None:
+def _print_version(
+    context: typer.Context, version: Version, objects: tuple[Objects, ...], found: Statistics | None, html: Path | None
+) -> None:
     from rich.text import Text
 
     from dataplane.stats.terminal import of_objects, of_statistics
@@ -156,7 +158,7 @@ def _print_version(version: Version, objects: tuple[Objects, ...], found: Statis
         table.add_row(Text(one_line(name)), f"{count.samples:,}", f"{count.shards:,}", human_bytes(count.bytes))
     out.print(table)
     out.print(of_objects(objects))
-    fields = ", ".join(f"{field.name} ({field.kind})" for field in version.schema.fields)
+    fields = ", ".join(f"{field.name} ({field})" for field in version.schema.fields)
     out.print(f"fields: {one_line(fields) or 'none'}", markup=False)
     classes = version.schema.classes
     if classes:
@@ -170,4 +172,4 @@ def _print_version(version: Version, objects: tuple[Objects, ...], found: Statis
         first = next(iter(version.splits), "train")
         out.print(f'Next: in Python, Lake("…").dataset("{version}")["{first}"][0]', markup=False)
     else:
-        _print_next(html, f"Next: dataplane show {version} --stats --html statistics.html")
+        _print_next(html, command_line(context, f"show {version} --stats --html statistics.html"))

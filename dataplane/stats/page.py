@@ -24,6 +24,7 @@ __all__ = ["head_page", "statistics_page"]
 _LABELS: Final = 30
 _BAD: Final = 50
 _TEXT: Final = 400  # characters of a name
+_DRAWN: Final = frozenset({"picture", "sound", "array"})
 _STYLES: Final = ("s1", "s2", "s3", "s4")
 
 
@@ -172,8 +173,21 @@ def _eighths(counts: Sequence[int], total: int) -> list[tuple[float, float]]:
 def _samples(glimpses: Sequence[Glimpse]) -> Markup:
     if not glimpses:
         return Markup()
+    drawn = any(found.kind in _DRAWN for glimpse in glimpses for found in glimpse.fields)
     figures = [_figure(glimpse) for glimpse in glimpses if glimpse.fields]
-    return section("Samples", "Chosen at random; the same ones each time.", element("div", *figures, class_="pictures shown"))
+    shown = element("div", *figures, class_="pictures shown") if drawn else _rows(glimpses)
+    return section("Samples", "Chosen at random; the same ones each time.", shown)
+
+
+def _rows(glimpses: Sequence[Glimpse]) -> Markup:
+    """Samples of values and text: a row each."""
+    names = sorted({found.name for glimpse in glimpses for found in glimpse.fields})
+    rows = [[glimpse.key[:_TEXT], *(_previews(glimpse).get(name, "") for name in names)] for glimpse in glimpses]
+    return element("div", table(["key", *names], rows, numbers=0, name="samples"), class_="card rows")
+
+
+def _previews(glimpse: Glimpse) -> dict[str, str]:
+    return {found.name: found.preview for found in glimpse.fields}
 
 
 def _figure(glimpse: Glimpse) -> Markup:

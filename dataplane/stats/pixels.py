@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dataplane.dataset import Dataset, Sample, Split
 from dataplane.errors import BadSample, InvalidArgument
 from dataplane.ingest.options import IngestOptions
-from dataplane.prep.image import decode
+from dataplane.prep.image import FORMATS, decode
 from dataplane.stats.reading import Unreadable, read_or_list
 
 __all__ = ["CHANNELS", "Limit", "Pixels", "choose", "measure_pixels"]
@@ -91,7 +91,7 @@ def measure_pixels(dataset: Dataset, limit: Limit, *, watch: Callable[[int, int]
         for sample in samples:
             for name, data in sample.fields.items():
                 try:
-                    found = decode(bytes(data), max_pixels=IngestOptions().max_pixels)
+                    found = _pixels_of(data)
                 except BadSample as error:
                     bad.append(Unreadable(sample.key, f"{name}: {error}"))
                     continue
@@ -101,6 +101,13 @@ def measure_pixels(dataset: Dataset, limit: Limit, *, watch: Callable[[int, int]
         done += looked_at
         watch(done, len(chosen))
     return Pixels(images, tuple(tuple(row) for row in counts.tolist()), tuple(bad))
+
+
+def _pixels_of(value: Any) -> npt.NDArray[np.uint8]:
+    """The pixels of a field that the schema calls an image. Raises `BadSample`."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise BadSample(f"a picture is a file in one of the formats {', '.join(FORMATS)}; this is a {type(value).__name__}")
+    return decode(bytes(value), max_pixels=IngestOptions().max_pixels)
 
 
 Group = tuple[Split, int, list[int]]

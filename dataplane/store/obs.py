@@ -218,7 +218,7 @@ def _connect(url: str, options: dict[str, str]) -> Any:
         with _memory_lock:
             return _memory.setdefault(url, obstore.store.MemoryStore())
     config: Any = dict(options)
-    client: Any = {}
+    client: Any = {"allow_http": True} if url.startswith("http://") else {}
     if url.startswith(("s3://", "s3a://")):
         endpoint = config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
         if endpoint and endpoint.startswith("http://"):

@@ -11,24 +11,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dataplane.catalog import Change, Version
-from dataplane.errors import CommitConflict, NotFound, StoreUnavailable
+from dataplane.errors import AlreadyExists, CommitConflict, DataplaneError, InvalidArgument, NotFound, StoreUnavailable
 from dataplane.lake import Lake
 from dataplane.schema import Field, Schema
 from dataplane.store import Store, open_store
 from dataplane.testing.faults import Fault, FaultStore
 from dataplane.testing.samples import Made, change_to, write_dataset
-from dataplane.verify import verify_lake
+from dataplane.upkeep import expire, gc, rm, verify_lake
+from dataplane.versions import append, clone, where
+from dataplane.versions.append import OnConflict
 
 __all__ = ["CatalogMachine"]
 
 Samples = Mapping[str, tuple[str, bytes]]
 
 _SCHEMA: Final = Schema((Field("txt", "bytes"),))
-_NAMES: Final = st.sampled_from(("a", "b", "c"))
+_KEYS: Final = tuple(f"k{number}" for number in range(6))
+_NAMES: Final = st.sampled_from(("a", "b"))
 _TAGS: Final = st.sampled_from(("best", "old"))
-_NUMBERS: Final = st.integers(1, 6)
+_COPIES: Final = st.sampled_from(("a", "c", "d"))
+_WHICH: Final = st.integers(0, 9)  # see `_Model.number`
 _SAMPLES: Final = st.dictionaries(
-    st.sampled_from([f"k{number}" for number in range(6)]),
+    st.sampled_from(_KEYS),
     st.tuples(st.sampled_from(("train", "test")), st.binary(max_size=3)),
     min_size=1,
 )
@@ -60,6 +64,11 @@ class _Model:
     @property
     def live(self) -> list[int]:
         return [number for number in range(1, len(self.versions) + 1) if number not in self.gone] if self.there else []
+
+    def number(self, which: int) -> int:
+        """A version to ask for: mostly one that there is."""
+        live = self.live
+        return live[which % len(live)] if live and which < 8 else which - 3
 
     @property
     def newest(self) -> Samples:
@@ -120,10 +129,11 @@ class CatalogMachine(RuleBasedStateMachine):
         if self._commit(name, trouble, command, others=1, most=then == "rebase"):
             model.versions.append(mine)
 
-    @rule(name=_NAMES, tag=_TAGS, number=_NUMBERS, trouble=_TROUBLE)
-    def tag(self, name: str, tag: str, number: int, trouble: list[Fault]) -> None:
+    @rule(name=_NAMES, tag=_TAGS, which=_WHICH, trouble=_TROUBLE)
+    def tag(self, name: str, tag: str, which: int, trouble: list[Fault]) -> None:
         """A tag is made, or moved."""
         model = self._model(name)
+        number = model.number(which)
         log = self.lake.catalog.tag_log(name, tag)
         before = log.newest()
         lake = self._disturbed(trouble)
@@ -139,12 +149,88 @@ class CatalogMachine(RuleBasedStateMachine):
         assert number in model.live
         model.tags[tag] = number
 
+    @rule(name=_COPIES, of=_NAMES, which=_WHICH, trouble=_TROUBLE)
+    def clone(self, name: str, of: str, which: int, trouble: list[Fault]) -> None:
+        """Another dataset begins with a version of this one."""
+        model, source = self._model(name), self._model(of)
+        number = source.number(which)
+        possible = number in source.live and not model.there
+        if self._commit(name, trouble, lambda lake: clone(lake, f"{of}@{number}", name), most=possible, refusals=(NotFound, AlreadyExists)):
+            model.versions.append(source.versions[number - 1])
+
+    @rule(name=_NAMES, of=_NAMES, trouble=_TROUBLE, how=st.sampled_from(("error", "skip", "replace")))
+    def append(self, name: str, of: str, trouble: list[Fault], how: OnConflict) -> None:
+        """The samples of one dataset come to those of another."""
+        model, source = self._model(name), self._model(of)
+        mine, theirs = model.newest, source.newest
+        conflicts = any(mine[key] != theirs[key] for key in mine.keys() & theirs.keys())
+        result = {**theirs, **mine} if how == "skip" else {**mine, **theirs}
+        possible = source.there and not (conflicts and how == "error") and (result != mine or not model.there)
+        if self._commit(
+            name, trouble, lambda lake: append(lake, name, of, on_conflict=how), most=possible, refusals=(NotFound, AlreadyExists)
+        ):
+            model.versions.append(result)
+
+    @rule(name=_NAMES, keys=st.sets(st.sampled_from(_KEYS)), trouble=_TROUBLE)
+    def where(self, name: str, keys: set[str], trouble: list[Fault]) -> None:
+        """Some samples go into a view of the dataset, which takes the place of an earlier one."""
+        view, source = self._model(f"{name}-some"), self._model(name)
+        found = {key: sample for key, sample in source.newest.items() if key in keys}
+        made = self._commit(
+            f"{name}-some",
+            trouble,
+            lambda lake: where(lake, name, keys=sorted(keys), to=f"{name}-some"),
+            most=bool(found),
+            least=bool(found) and found != view.newest,
+            refusals=(NotFound, InvalidArgument),
+        )
+        if made:
+            view.versions.append(found)
+
+    # ------------------------------------------------------------------ what is gone
+
+    @rule(name=_NAMES, which=_WHICH, trouble=_TROUBLE, all_of_it=st.sampled_from((False, False, False, True)))
+    def remove(self, name: str, which: int, trouble: list[Fault], all_of_it: bool) -> None:
+        """A version goes, unless it is the newest or a tag names it; or the dataset goes, and its numbers are counted on when it comes back."""
+        model = self._model(name)
+        number = model.number(which)
+        possible = model.there if all_of_it else number in set(model.live[:-1]) - set(model.tags.values())
+        spec = name if all_of_it else f"{name}@{number}"
+        if self._commit(name, trouble, lambda lake: rm(lake, spec), most=possible, refusals=(NotFound, InvalidArgument)):
+            model.versions.append(None if all_of_it else model.newest)
+            model.gone |= set(range(1, len(model.versions) + 1)) if all_of_it else {number}
+
+    @rule(name=_NAMES, keep=st.integers(1, 3), trouble=_TROUBLE)
+    def expire(self, name: str, keep: int, trouble: list[Fault]) -> None:
+        """All but some versions go, and those that tags name. Which is the command's to say, within that; the newest stays."""
+        model = self._model(name)
+        said: list[int] = []
+
+        def command(lake: Lake) -> None:
+            said.extend(expire(lake, name, keep_last=keep).expired)
+
+        may = set(model.live[:-1]) - set(model.tags.values())
+        if self._commit(name, trouble, command, most=bool(may), least=False, refusals=(NotFound,)):
+            model.versions.append(model.newest)
+            now = set(self.lake.catalog.numbers(name))
+            gone = set(model.live) - now
+            assert gone <= may
+            assert len(now) > min(keep, len(model.live) - 1)
+            assert not said or set(said) == gone
+            model.gone |= gone
+
+    @rule(grace=st.just(0))
+    def collect(self, grace: int) -> None:
+        """What nothing names any more is deleted: nobody notices."""
+        gc(Lake(self.store), grace_seconds=grace)
+
     # ------------------------------------------------------------------ what readers see
 
-    @rule(name=_NAMES, number=_NUMBERS)
-    def read(self, name: str, number: int) -> None:
+    @rule(name=_NAMES, which=_WHICH)
+    def read(self, name: str, which: int) -> None:
         """Any version, by a reader that has just come."""
         model = self._model(name)
+        number = model.number(which)
         if number in model.live:
             assert self._read(f"{name}@{number}") == model.versions[number - 1]
         else:
@@ -191,8 +277,19 @@ class CatalogMachine(RuleBasedStateMachine):
     def _disturbed(self, trouble: list[Fault]) -> Callable[[], Lake]:
         return lambda: Lake(FaultStore(self.store, trouble))
 
-    def _commit(self, name: str, trouble: list[Fault], command: Callable[[Lake], Any], *, others: int = 0, most: bool = True) -> bool:
-        """Whether the command made its one commit. Of one that failed the log says so: it may have been carried out all the same."""
+    def _commit(
+        self,
+        name: str,
+        trouble: list[Fault],
+        command: Callable[[Lake], Any],
+        *,
+        others: int = 0,
+        most: bool = True,
+        least: bool | None = None,
+        refusals: tuple[type[DataplaneError], ...] = (),
+    ) -> bool:
+        """Whether the command made its one commit, as it should: at `most` and at `least` (the same, unless given) one. Where it need not
+        make one, it may refuse. Of one that failed the log says so: it may have been carried out all the same."""
         log = self.lake.catalog.log(name)
         before = len(self._model(name).versions)
         assert log.newest() == before
@@ -201,9 +298,13 @@ class CatalogMachine(RuleBasedStateMachine):
         except StoreUnavailable:
             made = log.newest() - len(self._model(name).versions)
             assert 0 <= made <= most
+        except refusals:
+            made = log.newest() - before
+            assert not made
+            assert not (most if least is None else least)
         else:
             made = log.newest() - before - others
-            assert made == most
+            assert (most if least is None else least) <= made <= most
         return bool(made)
 
     def _read(self, spec: str) -> Samples:

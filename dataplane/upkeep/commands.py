@@ -12,12 +12,12 @@ from rich.table import Table
 
 from dataplane.errors import InvalidArgument
 from dataplane.output import FAILED, AsJson, LakeUrl, counted, emit, err, human_bytes, next_step, open_lake, out
+from dataplane.upkeep.collector import GRACE_SECONDS, JOURNAL_DAYS, GcReport
+from dataplane.upkeep.collector import gc as collect
 from dataplane.upkeep.expire import ExpireResult
 from dataplane.upkeep.expire import expire as expire_versions
 from dataplane.upkeep.expire import rm as remove
-from dataplane.upkeep.collector import GRACE_SECONDS, JOURNAL_DAYS, GcReport
-from dataplane.upkeep.collector import gc as collect
-from dataplane.upkeep.usage import Usage, UsageReport
+from dataplane.upkeep.usage import UsageReport
 from dataplane.upkeep.usage import usage as count_usage
 from dataplane.upkeep.verify import Report, verify_lake
 
@@ -25,6 +25,7 @@ __all__ = ["expire", "gc", "parse_duration", "rm", "usage", "verify"]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])\Z")
+_KINDS: Final = {"datasets": "dataset", "runs": "run", "models": "model", "writers": "writer"}
 _SAFE_SECONDS: Final = 15 * 60.0
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
@@ -182,7 +183,8 @@ def verify(
 
 
 def _ask(planned: ExpireResult) -> None:
-    what = f"the dataset {planned.name} with {len(planned.expired)} versions" if planned.removed else f"{planned.name}@{planned.expired[0]}"
+    versions = counted(len(planned.expired), "version")
+    what = f"the dataset {planned.name} with {versions}" if planned.removed else f"{planned.name}@{planned.expired[0]}"
     if not sys.stdin.isatty():
         raise InvalidArgument(f"this would remove {what}; say --yes where nobody can be asked")
     if not typer.confirm(f"Remove {what}?", err=True):
@@ -190,12 +192,12 @@ def _ask(planned: ExpireResult) -> None:
 
 
 def _print_expired(context: typer.Context, result: ExpireResult) -> None:
-    would = "would be " if result.dry_run else ""
     numbers = ", ".join(map(str, result.expired))
     if result.removed:
-        out.print(f"The dataset {result.name} {would or 'was '}removed (versions {numbers}).", markup=False)
+        out.print(f"The dataset {result.name} {'would be' if result.dry_run else 'is'} removed (versions {numbers}).", markup=False)
     elif result.expired:
-        out.print(f"{result.name}: versions {numbers} {would or 'are '}expired.", markup=False)
+        verb = "would be" if result.dry_run else "is" if len(result.expired) == 1 else "are"
+        out.print(f"{result.name}: version{'s' * (len(result.expired) > 1)} {numbers} {verb} expired.", markup=False)
     else:
         out.print(f"{result.name}: nothing to expire.", markup=False)
     for kept in result.kept:
@@ -207,11 +209,11 @@ def _print_expired(context: typer.Context, result: ExpireResult) -> None:
 
 def _print_collected(context: typer.Context, report: GcReport) -> None:
     verb = "would be deleted" if report.dry_run else "deleted"
-    out.print(f"{report.objects:,} objects, {human_bytes(report.bytes)}: {verb}; {report.kept_objects:,} are in use.")
+    out.print(f"{counted(report.objects, 'object')}, {human_bytes(report.bytes)}: {verb}; {report.kept_objects:,} are in use.")
     if report.young_objects:
-        out.print(f"{report.young_objects:,} more, {human_bytes(report.young_bytes)}, are named by nothing, but are too young to go.")
+        out.print(f"{report.young_objects:,} more, {human_bytes(report.young_bytes)}: nothing names them, but they are too young to go.")
     if report.journals or report.litter:
-        out.print(f"{report.journals} journals of dead writers and {report.litter} left-over files {verb}.")
+        out.print(f"{counted(report.journals, 'journal')} of dead writers and {counted(report.litter, 'left-over file')}: {verb}.")
     for version, who in sorted(report.held.items()):
         out.print(f"The objects of {version}, which is expired, stay for {who}.", markup=False)
     if report.dry_run and report.objects:
@@ -221,16 +223,13 @@ def _print_collected(context: typer.Context, report: GcReport) -> None:
 def _print_usage(context: typer.Context, report: UsageReport) -> None:
     table = Table("", "name", "bytes", "its own", "shared", "objects")
     for user in report.users:
-        table.add_row(_kind(user), user.name, *map(human_bytes, (user.bytes, user.unique_bytes, user.shared_bytes)), f"{user.objects:,}")
+        sizes = [human_bytes(size) for size in (user.bytes, user.unique_bytes, user.shared_bytes)]
+        table.add_row(_KINDS[user.kind], user.name, *sizes, f"{user.objects:,}")
     table.add_row("garbage", "", human_bytes(report.garbage_bytes), "", "", f"{report.garbage_objects:,}")
     table.add_row("[bold]all[/]", "", human_bytes(report.bytes), "", "", f"{report.objects:,}")
     out.print(table)
     if report.garbage_objects:
         next_step(context, "gc --dry-run")
-
-
-def _kind(user: Usage) -> str:
-    return {"datasets": "dataset", "runs": "run", "models": "model", "writers": "writer"}[user.kind]
 
 
 def _print_verified(context: typer.Context, report: Report) -> None:
@@ -242,6 +241,6 @@ def _print_verified(context: typer.Context, report: Report) -> None:
         out.print(f"{problem.object}: {problem.reason}", markup=False)
     verdict = "[green]all good[/]" if report.ok else f"[red]{counted(len(report.problems), 'problem')}[/]"
     adopted = f", and {report.adopted:,} adopted ones looked at" if report.adopted else ""
-    out.print(f"{report.objects:,} objects, {human_bytes(report.bytes)} read{adopted}: {verdict}.")
+    out.print(f"{counted(report.objects, 'object')}, {human_bytes(report.bytes)} read{adopted}: {verdict}.")
     if not report.ok and report.repaired is None:
         next_step(context, "verify --repair COPY")

@@ -59,12 +59,8 @@ class Marks:
 
 
 def objects_of(shards: Shards) -> Iterator[Digest]:
-    """The objects of the lake that a table of shards names."""
-    for row in shards:
-        for piece in row.pieces:
-            if isinstance(piece.ref, Digest):
-                yield piece.ref
-            yield piece.index
+    """The objects of the lake that a table of shards needs: those of shards that nothing is wanted of are not."""
+    return (ref for ref in shards.refs() if isinstance(ref, Digest))
 
 
 def part_tables(body: Mapping[str, Any]) -> Iterator[Digest]:

@@ -218,7 +218,7 @@ class _Verifier:
         except DataplaneError as error:
             self.report.problems.append(Problem(part.shards.path, str(error)))
             return
-        opened = [self._shard(row) for row in shards]
+        opened = [self._shard(row) if row.live else None for row in shards]
         if self.deep and self._object(part.metadata):
             keys = [index.keys() if index is not None else None for index in opened]
             self._add(check_metadata(self.lake.objects, part, shards, keys))

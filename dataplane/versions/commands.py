@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from dataplane.catalog import SplitCount
 from dataplane.errors import InvalidArgument
-from dataplane.output import BAD_INPUT, AsJson, LakeUrl, emit, err, human_bytes, open_lake, out
+from dataplane.output import BAD_INPUT, AsJson, LakeUrl, emit, err, human_bytes, next_step, open_lake, out
 from dataplane.versions import append as append_
 from dataplane.versions import clone as clone_
 from dataplane.versions import diff as diff_
@@ -51,7 +51,7 @@ def clone(
     def human() -> None:
         made = "shares everything with" if result.committed else "is there already, and shares everything with"
         out.print(f"[bold]{result.name}@{result.version}[/] {made} {result.parent}: {result.samples:,} samples.")
-        out.print(f"Next: dataplane where {result.name} \"label = '…'\"", markup=False)
+        next_step(context, f"where {result.name} \"label = '…'\"")
 
     emit(result.to_json(), as_json=as_json, human=human)
 
@@ -83,7 +83,7 @@ def append(
         label = f"[bold]{result.name}@{result.version}[/]"
         counts = f"{result.samples:,} samples: {result.added:,} added, {result.replaced:,} replaced, {result.skipped:,} were there already"
         out.print(f"{label}: {counts}." if result.committed else f"Nothing to do: {label} has all of {spec} already.")
-        out.print(f"Next: dataplane lineage {result.name}", markup=False)
+        next_step(context, f"lineage {result.name}")
 
     emit(result.to_json(), as_json=as_json, human=human)
 
@@ -125,7 +125,7 @@ def where(
             out.print(f"[yellow]{len(result.missing):,} keys are not there[/]:")
             _print_keys(result.missing, len(result.missing))
         after = f"show {result.name}" if result.name else f"where {spec} … --to NEW"
-        out.print(f"Next: dataplane {after}", markup=False)
+        next_step(context, after)
 
     emit(result.to_json(), as_json=as_json, human=human)
     if result.missing:
@@ -147,7 +147,7 @@ def diff(
     """
     with _working("comparing keys"):
         result = diff_(open_lake(context, lake), a, b, limit=limit)
-    emit(result.to_json(), as_json=as_json, human=lambda: _print_diff(result))
+    emit(result.to_json(), as_json=as_json, human=lambda: _print_diff(context, result))
 
 
 def lineage(
@@ -166,7 +166,7 @@ def lineage(
     def human() -> None:
         out.print(_tree(ancestors), soft_wrap=False)
         out.print("Each version was made of the one below it, and of those indented under it.")
-        out.print(f"Next: dataplane show {ancestors[0].version}", markup=False)
+        next_step(context, f"show {ancestors[0].version}")
 
     emit([each.to_json() for each in ancestors], as_json=as_json, human=human)
 
@@ -209,7 +209,7 @@ def split(
         label = f"[bold]{result.name}@{result.version}[/]"
         out.print(f"{label}:" if result.committed else f"Nothing to do: {label} has these splits already.")
         _print_splits(result.splits)
-        out.print(f"Next: dataplane show {result.name}", markup=False)
+        next_step(context, f"show {result.name}")
 
     emit(result.to_json(), as_json=as_json, human=human)
 
@@ -229,13 +229,13 @@ def tag(
     """
     opened = open_lake(context, lake)
     if tag is None:
-        _list_tags(tags(opened, _plain_name(spec)), spec, as_json=as_json)
+        _list_tags(context, tags(opened, _plain_name(spec)), spec, as_json=as_json)
         return
     result = tag_(opened, spec, tag)
 
     def human() -> None:
         out.print(f"[bold]{result.name}@{result.tag}[/] is {result.name}@{result.version}.")
-        out.print(f"Next: dataplane show {result.name}@{result.tag}", markup=False)
+        next_step(context, f"show {result.name}@{result.tag}")
 
     emit(result.to_json(), as_json=as_json, human=human)
 
@@ -246,13 +246,13 @@ def _plain_name(spec: str) -> str:
     return spec
 
 
-def _list_tags(found: Mapping[str, int], name: str, *, as_json: bool) -> None:
+def _list_tags(context: typer.Context, found: Mapping[str, int], name: str, *, as_json: bool) -> None:
     def human() -> None:
         table = Table("tag", "version")
         for each, number in found.items():
             table.add_row(each, str(number))
         out.print(table if found else f"{name} has no tags yet.")
-        out.print(f"Next: dataplane tag {name}@1 TAG", markup=False)
+        next_step(context, f"tag {name}@1 TAG")
 
     emit({"name": name, "tags": dict(found)}, as_json=as_json, human=human)
 
@@ -277,7 +277,7 @@ def _print_keys(keys: Sequence[str], count: int) -> None:
         out.print(f"  … and {count - min(_SHOWN, len(keys)):,} more; --json lists more")
 
 
-def _print_diff(result: DiffResult) -> None:
+def _print_diff(context: typer.Context, result: DiffResult) -> None:
     out.print(f"[bold]{result.a}[/] → [bold]{result.b}[/]: {result.samples[0]:,} → {result.samples[1]:,} samples")
     if result.same:
         out.print("They hold the same.")
@@ -289,7 +289,7 @@ def _print_diff(result: DiffResult) -> None:
     for name, names in result.schema.to_json().items():
         if names:
             out.print(f"{name.replace('_', ' ')}: {', '.join(names)}", markup=False)
-    out.print(f"Next: dataplane lineage {result.b}", markup=False)
+    next_step(context, f"lineage {result.b}")
 
 
 def _one_line(text: str) -> str:

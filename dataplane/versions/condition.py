@@ -37,16 +37,16 @@ class Condition:
         self._connection = connection
         self._text = text
         tree = _parse(connection, text)
-        self._bind(columns, of)
         named = {name.casefold() for node in _nodes(tree) for name in node.get("column_names", ())}
         self.columns = tuple(name for name in columns.names if name.casefold() in named)
+        self._bind(columns, of)
 
     def holds(self, table: pa.Table) -> npt.NDArray[np.bool_]:
         """Whether it is true for each row (not false, and not null). Raises `InvalidArgument` where a value does not fit an operation."""
         import duckdb
 
-        self._connection.register(_TABLE, table)
         try:
+            self._connection.register(_TABLE, table)
             found = self._connection.execute(f"SELECT coalesce(({self._text}\n), false) AS it FROM {_TABLE}").fetchnumpy()["it"]
         except duckdb.Error as error:
             raise InvalidArgument(f"the condition {self._text!r} cannot be computed for every sample: {one_line(error)}") from None
@@ -55,8 +55,9 @@ class Condition:
     def _bind(self, columns: pa.Schema, of: str) -> None:
         import duckdb
 
-        self._connection.register(_TABLE, columns.empty_table())
+        seen = pa.schema([columns.field(name) for name in self.columns] or [("key", pa.string())])
         try:
+            self._connection.register(_TABLE, seen.empty_table())
             described = self._connection.execute(f"SELECT ({self._text}\n) FROM {_TABLE}").description
             self._connection.execute(f"SELECT 1 FROM {_TABLE} WHERE ({self._text}\n)")
         except duckdb.Error as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +40,7 @@ class Side:
     `numbers` are the positions of these parts in the version.
     """
 
-    def __init__(self, objects: Objects, dataset: Dataset, shared: Sequence[Part]) -> None:
+    def __init__(self, objects: Objects, dataset: Dataset, shared: AbstractSet[Part]) -> None:
         self.numbers = [number for number, (part, _) in enumerate(dataset.parts) if part not in shared]
         self._parts = [MetadataPart(objects, *dataset.parts[number]) for number in self.numbers]
         self.samples = sum(part.part.samples for part in self._parts)
@@ -61,4 +62,4 @@ class Side:
 def sides(objects: Objects, a: Dataset, b: Dataset) -> tuple[Side, Side]:
     """What to compare of two versions."""
     shared = set(a.version.parts) & set(b.version.parts)
-    return Side(objects, a, tuple(shared)), Side(objects, b, tuple(shared))
+    return Side(objects, a, shared), Side(objects, b, shared)

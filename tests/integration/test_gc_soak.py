@@ -1,4 +1,4 @@
-"""The collector at work beside writers and readers, all of them processes: nothing that is named is removed, and all garbage goes in the end."""
+"""The collector beside writers and readers, all of them processes: nothing that is named is removed, and all garbage goes in the end."""
 
 import contextlib
 import json

@@ -63,6 +63,40 @@ def test_ls(run, lake, tmp_path):
     assert "has no datasets yet" in run("--lake", empty, "ls")
 
 
+def test_ls_lists_what_can_be_read_beside_what_cannot(run, app, lake):
+    make.dataset(lake, "others")
+    file = lake.store.root / lake.catalog.log("numbers").path(2)
+    file.write_bytes(file.read_bytes()[:-1])
+    broken = CliRunner().invoke(app, ["ls", "--json"])
+    assert broken.exit_code == 1
+    numbers, others = json.loads(broken.stdout)
+    assert numbers.keys() == {"name", "error"}
+    assert numbers["name"] == "numbers"
+    assert f"{lake.url}/{lake.catalog.log('numbers').path(2)} is damaged" in numbers["error"]
+    assert (others["name"], others["version"]) == ("others", 1)
+    told = CliRunner().invoke(app, ["ls"])
+    assert told.exit_code == 1
+    assert "others" in told.stdout
+    assert f"unreadable numbers: {numbers['error']}" in told.stdout
+    assert "Next: dataplane verify" in told.stdout
+    assert run("log", "others", "--json")
+
+
+def test_ls_of_nothing_but_damage_does_not_say_that_there_is_nothing(app, lake):
+    file = lake.store.root / lake.catalog.log("numbers").path(2)
+    file.write_bytes(b"")
+    told = CliRunner().invoke(app, ["ls"])
+    assert told.exit_code == 1
+    assert "unreadable numbers: " in told.stdout
+    assert "no datasets yet" not in told.stdout
+
+
+def test_what_to_do_next_names_the_lake_that_was_given(run, lake, monkeypatch):
+    monkeypatch.delenv("DATAPLANE_LAKE")
+    assert f"Next: dataplane --lake {lake.url} show NAME" in run("--lake", lake.url, "ls")
+    assert f"Next: dataplane --lake {lake.url} show numbers@2" in run("log", "numbers", "--lake", lake.url)
+
+
 def test_show(run, lake):
     document = run("show", "numbers@1", "--json")
     assert {"name", "version", "created", "splits", "fields", "lineage"} <= document.keys()
@@ -106,7 +140,7 @@ def test_verify(run, app, lake):
     assert [problem["object"] for problem in problems] == [path]
     text = CliRunner().invoke(app, ["verify"]).stdout
     assert f"damaged {path}: " in text
-    assert "1 problems" in text
+    assert "1 problem." in text
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,9 @@ def test_who_expired_it_cannot_be_read(local):
         local.catalog.version("numbers@1")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43200), ("30d", 30 * 86400), ("1.5d", 129600), ("4w", 28 * 86400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("12h", 43200), ("30d", 30 * 86400), ("1.5d", 129600), ("4w", 28 * 86400)]
+)
 def test_lengths_of_time(text, seconds):
     assert parse_duration(text) == timedelta(seconds=seconds)
 

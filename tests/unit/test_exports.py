@@ -10,7 +10,8 @@ import pytest
 PACKAGES = ("dataplane", "tiering", "loaders", "train", "serve")
 
 EXPORTS = {
-    "dataplane": ["Dataset", "Lake", "Sample", "Split", "open_store"],
+    "dataplane": ["Dataset", "Lake", "Sample", "Split", "WriteOptions", "open_store", "write"],
+    "dataplane.adopt": ["AdoptOptions", "AdoptResult", "adopt"],
     "dataplane.checkpoint": [
         "Checkpoint",
         "Checkpoints",

@@ -162,7 +162,11 @@ def test_nothing_is_deleted_where_something_cannot_be_read(local, what):
     for count in (4, 5, 6):
         version = make.dataset(local, "numbers", train=(count,))
     local.objects.put(b"left over", suffix=".bin")
-    path = {"commit": local.catalog.log("numbers").path(2), "lost": local.catalog.log("numbers").path(2), "table": version.parts[0].shards.path}
+    path = {
+        "commit": local.catalog.log("numbers").path(2),
+        "lost": local.catalog.log("numbers").path(2),
+        "table": version.parts[0].shards.path,
+    }
     if what == "lost":
         local.store.delete(path[what])
     else:
@@ -303,7 +307,13 @@ def commit_reusing(lake, data):
     return ref
 
 
-MOMENTS = [("put", "gc/", False), ("put", "gc/", True), ("head", "objects/", False), ("head", "objects/", True), ("delete", "objects/", False)]
+MOMENTS = [
+    ("put", "gc/", False),
+    ("put", "gc/", True),
+    ("head", "objects/", False),
+    ("head", "objects/", True),
+    ("delete", "objects/", False),
+]
 
 
 @pytest.mark.parametrize(("verb", "prefix", "after"), MOMENTS)
@@ -325,7 +335,14 @@ def test_a_writer_reuses_an_object_that_is_being_collected(local, ages, verb, pr
     assert report.objects <= 1
 
 
-WRITER = [("put", "objects/", False), ("put", "objects/", True), ("head", "objects/", True), ("head", "gc/", False), ("head", "gc/", True), ("put", "runs/", False)]
+WRITER = [
+    ("put", "objects/", False),
+    ("put", "objects/", True),
+    ("head", "objects/", True),
+    ("head", "gc/", False),
+    ("head", "gc/", True),
+    ("put", "runs/", False),
+]
 
 
 @pytest.mark.parametrize(("verb", "prefix", "after"), WRITER)
@@ -451,3 +468,14 @@ def referenced_paths(lake, spec):
         yield part.shards.path
         yield part.metadata.path
         yield from (ref.path for ref in objects_of(shards))
+
+
+def test_shards_that_nothing_is_wanted_of_go(local):
+    one, two = make.finished(local, "train", range(4)), make.finished(local, "train", range(20, 23))
+    rows = [one.shard.without(range(4)), two.shard]
+    part = make.part(local, [type(one)(row, each.metadata) for row, each in zip(rows, (one, two), strict=True)])
+    local.catalog.commit("odd", lambda _: make.change([part], rows))
+    gc(local, grace_seconds=0)
+    assert not local.objects.has(one.shard.ref)
+    assert local.objects.has(two.shard.ref)
+    assert verify_lake(local, deep=True).problems == []

@@ -7,7 +7,20 @@ import typer
 from typer.testing import CliRunner
 
 from dataplane.errors import CorruptObject, InvalidArgument
-from dataplane.output import INTERRUPTED, AsJson, LakeUrl, emit, ending, exit_code, human_bytes, lake_url, report_error
+from dataplane.output import (
+    INTERRUPTED,
+    AsJson,
+    LakeUrl,
+    command_line,
+    counted,
+    emit,
+    ending,
+    exit_code,
+    human_bytes,
+    lake_url,
+    next_step,
+    report_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +74,14 @@ def which(monkeypatch):
     def where(context: typer.Context, lake: LakeUrl = None, as_json: AsJson = False):
         typer.echo(lake_url(context, lake))
 
+    @app.command()
+    def after(context: typer.Context, lake: LakeUrl = None):
+        next_step(context, "show [NAME]")
+
+    @app.command()
+    def typed(context: typer.Context, lake: LakeUrl = None):
+        typer.echo(command_line(context, "ls"))
+
     def run(*arguments, env=None):
         done = CliRunner().invoke(app, [*arguments], env=env)
         assert done.exit_code == 0, done.output
@@ -78,6 +99,33 @@ def test_which_lake(which):
     assert which("where", env=environment) == "from-environment"
     assert which("--lake", "before", "where", env=environment) == "before"
     assert which("where", "--lake", "own", env=environment) == "own"
+
+
+@pytest.mark.parametrize(
+    ("before", "own", "environment", "expected"),
+    [
+        ([], [], None, "dataplane ls"),
+        ([], [], "from-environment", "dataplane ls"),
+        ([], ["--lake", "from-environment"], "from-environment", "dataplane ls"),
+        (["--lake", "other"], [], "from-environment", "dataplane --lake other ls"),
+        ([], ["--lake", "./lake"], "from-environment", "dataplane --lake ./lake ls"),
+        ([], ["--lake", "./lake"], "", "dataplane ls"),
+        (["--lake", "before"], ["--lake", "s3://own/my lake"], None, "dataplane --lake 's3://own/my lake' ls"),
+    ],
+)
+def test_a_command_to_type_is_for_the_same_lake(which, before, own, environment, expected):
+    env = None if environment is None else {"DATAPLANE_LAKE": environment}
+    assert which(*before, "typed", *own, env=env) == expected
+
+
+def test_what_to_do_next_works_as_it_stands_and_tells_no_secret(which):
+    assert which("after") == "Next: dataplane show [NAME]"
+    assert which("--lake", "mine", "after") == "Next: dataplane --lake mine show [NAME]"
+    assert "secret" not in which("after", "--lake", "s3://user:secret@bucket/lake")
+
+
+def test_one_and_many():
+    assert [counted(count, "problem") for count in (0, 1, 2000)] == ["0 problems", "1 problem", "2,000 problems"]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -111,7 +111,7 @@ def test_another_lake_gives_objects_but_no_commits(lake, tmp_path):
     other = Lake.init(str(tmp_path / "other"))
     for count in (2, 3, 4):
         make.dataset(other, "numbers", train=(count,), test=(1,))
-    commit, shard = lake.catalog.log("numbers").path(2), paths(lake, "objects/")[0]
+    commit, shard = lake.catalog.log("numbers").path(2), lake.dataset("numbers")["train"].shards[0].row.ref.path
     for path in (commit, shard):
         flip(lake, path)
     report = verify_lake(lake, repair=other.url)
@@ -265,5 +265,3 @@ def test_adopted_bytes_that_were_wrong_from_the_start(lake, adopted, tmp_path):
     commit(lake, [ShardRow("train", "tar", ref, one.shard.index, 4, one.shard.bytes)], [one.metadata])
     assert verify_lake(lake, "odd@2").ok
     assert list(told(lake, "odd@2")) == [str(adopted)]
-
-

@@ -124,6 +124,7 @@ def test_pages_of_next_to_nothing():
     text = Page(statistics_page(statistics(lake, "text"), head(lake, "text"))).text
     assert "No sample has a label." in text
     assert "Colours" not in text
+    assert "hello" in text
 
 
 def test_many_labels_are_cut_and_counted():

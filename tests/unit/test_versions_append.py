@@ -8,9 +8,9 @@ from dataplane import Lake
 from dataplane.catalog import Change
 from dataplane.errors import AlreadyExists, InvalidArgument, NotFound
 from dataplane.schema import Field, Schema
+from dataplane.verify import verify_lake
 from dataplane.versions import SchemaDiff, append, clone, diff, lineage, split, tag, tags, where
 from dataplane.versions.append import joined_schema
-from dataplane.verify import verify_lake
 from tests import make
 
 

@@ -44,7 +44,7 @@ def test_fields_of_all_formats_side_by_side(lake):
         "caption": "value string",
         "count": "value int64",
         "jpg": "image",
-        "vector": "value list<float32>",
+        "vector": "value list<float>",
         "volume": "array int16[3, 4, 5]",
     }
     assert set(dataset.splits) == {"train", "test"}

@@ -1,0 +1,1 @@
+"""Who indexes tars; see `benchmarks.tasks.index`."""
