@@ -79,7 +79,9 @@ def run_task(
             show_default=False,
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few samples and one short round: that all of it works. The figures mean nothing.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few samples and one short round: that all of it works. The figures mean nothing.")
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a contender that does not answer has failed.")] = 300.0,
     out: Annotated[
         Path | None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from dataplane.objects import Objects, past_damage
 from dataplane.refs import ObjectRef
 from dataplane.schema import Schema
 from dataplane.store import Store
+from dataplane.store.local import LocalStore
 
 __all__ = ["Dataset", "Sample", "Shard", "Split"]
 
@@ -34,6 +36,7 @@ B = TypeVar("B")
 _INDEXES: Final = 512  # kept in memory a dataset: 10 to 50 kB each
 _SHARDS_KEPT: Final = 4096  # rows of the manifest made into objects: about 1 kB each
 _AT_ONCE: Final = 8  # requests for different objects
+_KEPT_BYTES: Final = 30 << 20  # the largest block that glibc learns from has 32 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,15 @@ class Split(Sequence[Sample]):
         self.dataset = dataset
         self.name = name
         self.counts: npt.NDArray[np.int64] = _joined([shards.live[rows] for shards, rows in places])
-        self.sizes: npt.NDArray[np.int64] = _joined([shards.sizes[rows] for shards, rows in places])
+        self._tables = places
         self.shards: Sequence[Shard] = _ShardList(places, opened)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._keys: _Keys | None = None
+
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Of the first object of each shard, in bytes."""
+        return _joined([shards.sizes[rows] for shards, rows in self._tables])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -140,28 +148,44 @@ class Split(Sequence[Sample]):
     def read_many(self, indices: Sequence[int], fields: Sequence[str] | None = None) -> list[Sample]:
         """Samples in the order asked for, or just some of their fields. Those of one shard share requests, several shards are read at once,
         and everything is checked as its format does it (see `past_damage`)."""
-        wanted: dict[int, list[tuple[int, int]]] = {}
-        for place, index in enumerate(indices):
-            number, row = self._locate(index)
-            wanted.setdefault(number, []).append((place, row))
-        found: dict[int, Sample] = {}
+        places = self._from_start(indices)
+        numbers = np.searchsorted(self._starts, places, "right") - 1
+        order = np.argsort(numbers, kind="stable")
+        runs = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
 
-        def read(number: int) -> list[Sample]:
+        def read(run: npt.NDArray[np.int64]) -> list[Sample]:
+            number = int(numbers[run[0]])
             shard = self.shards[number]
-            rows = [row for _, row in wanted[number]]
-            values = shard.read_many(rows, fields)
-            return [Sample(shard.index.key(row), value, _metadata(shard.index, row)) for row, value in zip(rows, values, strict=True)]
+            rows = shard.rows(places[run] - self._starts[number]).tolist()
+            values, index = shard.read_many(rows, fields), shard.index
+            return [Sample(index.key(row), value, told) for row, value, told in zip(rows, values, index.described(rows), strict=True)]
 
-        for number, samples in zip(wanted, _side_by_side(read, list(wanted)), strict=True):
-            found.update({place: sample for (place, _), sample in zip(wanted[number], samples, strict=True)})
+        found: dict[int, Sample] = {}
+        for run, samples in zip(runs, self._each(read, runs), strict=True):
+            found.update(zip(run.tolist(), samples, strict=True))
         return [found[place] for place in range(len(indices))]
 
+    def _each(self, read: Callable[[A], B], runs: Sequence[A]) -> list[B]:
+        """What `read` gives of each shard. Of a folder one after the other: there, threads cost more than they save."""
+        if not isinstance(self.dataset.store, LocalStore):
+            return _side_by_side(read, runs)
+        _keep_freed_memory()
+        return [read(run) for run in runs]
+
+    def _from_start(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Indices as they count from the start. Raises `IndexError`."""
+        asked = np.fromiter(map(operator.index, indices), np.int64, len(indices))
+        places = np.where(asked < 0, asked + len(self), asked)
+        outside = np.flatnonzero((places < 0) | (places >= len(self)))
+        if len(outside):
+            raise IndexError(f"{self} has {len(self)} samples; there is none at {asked[outside[0]]}")
+        return places
+
     def _locate(self, index: int) -> tuple[int, int]:
-        at = index + len(self) if index < 0 else index
-        if not 0 <= at < len(self):
-            raise IndexError(f"{self} has {len(self)} samples; there is none at {index}")
-        shard = int(np.searchsorted(self._starts, at, "right")) - 1
-        row = self.shards[shard].rows(np.array([at - self._starts[shard]]))
+        """The shard of a sample, and its row there."""
+        (place,) = self._from_start([index]).tolist()
+        shard = int(np.searchsorted(self._starts, place, "right")) - 1
+        row = self.shards[shard].rows(np.array([place - self._starts[shard]]))
         return shard, int(row[0])
 
 
@@ -208,7 +232,8 @@ class Dataset:
         """The manifest parts with their shards."""
 
         def read(part: Part) -> Shards:
-            return read_shards(self._objects.get(part.shards), where=f"{self.store.url}/{part.shards.path}")
+            path = self.store.local_path(part.shards) if isinstance(self.store, LocalStore) else None
+            return read_shards(self._objects.get(part.shards), where=f"{self.store.url}/{part.shards.path}", path=path)
 
         return tuple(zip(self.version.parts, _side_by_side(read, self.version.parts), strict=True))
 
@@ -220,7 +245,7 @@ class Dataset:
         tables = [self.part_metadata(part, rows, columns) for part, rows in self.parts]
         if not tables:
             raise NotFound(f"{self} has no samples")
-        table = pa.concat_tables(tables, promote_options="default")
+        table = pa.concat_tables(tables, promote_options="permissive")
         missing = [name for name in columns or () if name not in table.column_names]
         if missing:
             raise InvalidArgument(f"{self} has no metadata {', '.join(missing)}; leave `columns` out to see what it has")
@@ -333,6 +358,14 @@ def _hash(key: str) -> np.uint64:
     return np.uint64(int.from_bytes(blake3(key.encode()).digest(8), "little"))
 
 
+@cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep what is freed, up to 64 MB, and hand it out again. It gives memory at the top of its heap back otherwise, and
+    has to fault it in anew for each batch of samples, which takes as long as reading them. A larger block that is freed teaches it (glibc
+    adapts its thresholds to that); nobody touches this one, so it costs nothing."""
+    np.empty(_KEPT_BYTES, np.uint8)
+
+
 def _side_by_side(call: Callable[[A], B], items: Sequence[A]) -> list[B]:
     """`call` of each item, several at once. The first error that comes up in their order is raised."""
     if len(items) < 2:
@@ -343,8 +376,3 @@ def _side_by_side(call: Callable[[A], B], items: Sequence[A]) -> list[B]:
 
 def _joined(arrays: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
-
-
-def _metadata(index: ShardIndex, row: int) -> dict[str, Any]:
-    images = {name: placed.image for name, placed in index.placed(row).items() if placed.image}
-    return {f"{name}.{part}": getattr(image, part) for name, image in images.items() for part in ("width", "height", "orientation")}

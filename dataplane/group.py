@@ -130,6 +130,7 @@ class Group:
             objects.put_file(path, suffix=ref.suffix, ref=ref)
             path.unlink()
             pieces.append(Piece(format_, ref, objects.put(index, suffix=".idx")))
+        self._settle()
         first, *beside = pieces
         return ShardRow(
             split,
@@ -149,6 +150,12 @@ class Group:
         self._stack.close()
         for writer in self._writers.values():
             writer.path.unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """What the first value said of a Parquet field may have been too little: `[]` of lists, 1 of numbers. The columns know."""
+        for column in (self._writers["parquet"].schema or ()) if "parquet" in self._writers else ():
+            if column.name in self._fields:
+                self._fields[column.name] = Field(column.name, "value", arrow_name(column.type))
 
     def _described(self, key: str, name: str, value: Value, images: Mapping[str, ImageInfo]) -> Field:
         known = self._fields.get(name)

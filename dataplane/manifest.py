@@ -8,9 +8,10 @@ their bitmap in `selected`: replacing or dropping a sample rewrites one small ta
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +38,8 @@ __all__ = [
 
 _FORMAT: Final = 1
 _BATCH: Final = 4096  # rows that are looked at together
-_SHARD_GROUP: Final = 1 << 16  # rows of a row group
+_SHARD_GROUP: Final = 1 << 12  # rows of a row group: what is decoded to look at one of them
+_GROUPS_KEPT: Final = 64  # of those, decoded: some 0.7 MB each
 _METADATA_GROUP: Final = 1 << 20
 _VERSION_KEY: Final = b"dataplane.manifest"
 
@@ -81,8 +83,11 @@ _SHARDS: Final = pa.schema(
     ]
 )
 _REPEATING: Final = ("split", "format", "suffix")  # columns of few values: kept as codes
+_PLANNED: Final = ("split", "samples", "selected")  # what an epoch is planned from
 
 Bitmap = bytes
+Source = Callable[[], Any]
+"""Opens the file of a table anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,19 +203,52 @@ class Part:
 
 
 class Shards(Sequence[ShardRow]):
-    """The shards of a part, in columns: a row becomes a `ShardRow` when somebody looks at it, so that a million of them take a second and
-    some 150 MB. Immutable and thread-safe.
+    """The shards of a part, in columns: a row becomes a `ShardRow` when somebody looks at it, and columns that only rows need stay encoded
+    until then. So a version of a million shards opens at once. Immutable and thread-safe.
 
-    `samples`, `live`, `bytes` and `sizes` (of the first object) are int64 [shards].
+    `samples`, `live`, `bytes` and `sizes` are int64 [shards].
     """
 
     def __init__(self, table: Any) -> None:
-        self._table = table
+        self._read(table)
+        self._decoded = table
+        self._packed: _Packed | None = None
+
+    @classmethod
+    def packed(cls, source: Source, *, where: str) -> Shards:
+        """The shards in a Parquet file, which `source` opens whenever some of it is needed."""
+        packed = _Packed(source, where=where)
+        shards = cls.__new__(cls)
+        shards._read(packed.columns(_PLANNED))
+        shards._decoded = None
+        shards._packed = packed
+        return shards
+
+    def _read(self, table: Any) -> None:
         self.samples: npt.NDArray[np.int64] = _numbers(table, "samples")
-        self.bytes: npt.NDArray[np.int64] = _numbers(table, "bytes")
-        self.sizes: npt.NDArray[np.int64] = _numbers(table, "size")
+        self._splits = table.column("split")
         self._bits, self._bits_from, self._whole = _bitmaps(table.column("selected"))
-        self.live: npt.NDArray[np.int64] = np.where(self._whole, self.samples, _ones(self._bits, self._bits_from))
+        self.live: npt.NDArray[np.int64] = self.samples
+        if not self._whole.all():
+            self.live = np.where(self._whole, self.samples, _ones(self._bits, self._bits_from))
+
+    @property
+    def _table(self) -> Any:
+        """All columns."""
+        return self._columns(_SHARDS.names)
+
+    def _columns(self, names: Sequence[str]) -> Any:
+        return self._packed.columns(names) if self._packed else self._decoded.select(list(names))
+
+    @property
+    def bytes(self) -> npt.NDArray[np.int64]:
+        """Of all fields of all samples that each shard holds."""
+        return _numbers(self._columns(["bytes"]), "bytes")
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Of the first object of each shard, in bytes."""
+        return _numbers(self._columns(["size"]), "size")
 
     @classmethod
     def of(cls, rows: Iterable[ShardRow]) -> Shards:
@@ -218,14 +256,15 @@ class Shards(Sequence[ShardRow]):
         return rows if isinstance(rows, Shards) else cls(pa.Table.from_pylist([_to_row(row) for row in rows], schema=_SHARDS))
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.samples)
 
     def __getitem__(self, item: Any) -> Any:
         """The row `item`, or a tuple of rows for a slice."""
         if isinstance(item, slice):
             return tuple(map(_from_row, self._table.take(pa.array(range(len(self))[item], pa.int64())).to_pylist()))
         i = range(len(self))[item]
-        return _from_row(self._table.slice(i, 1).to_pylist()[0])
+        rows = self._packed.row(i) if self._packed else self._decoded.slice(i, 1)
+        return _from_row(rows.to_pylist()[0])
 
     def __iter__(self) -> Iterator[ShardRow]:
         for batch in self._table.to_batches(max_chunksize=_BATCH):
@@ -239,20 +278,21 @@ class Shards(Sequence[ShardRow]):
     @property
     def live_bytes(self) -> npt.NDArray[np.int64]:
         """`ShardRow.live_bytes` of every row."""
-        return np.where(self.live == self.samples, self.bytes, self.bytes * (self.live / np.maximum(1, self.samples))).astype(np.int64)
+        held = self.bytes
+        return np.where(self.live == self.samples, held, held * (self.live / np.maximum(1, self.samples))).astype(np.int64)
 
     @property
     def splits(self) -> list[str]:
         """The names of the splits that shards belong to, sorted."""
-        return sorted(pc.unique(self._table.column("split")).to_pylist())
+        return sorted(pc.unique(self._splits).to_pylist())
 
     def split_of(self, shards: npt.NDArray[np.int64]) -> Any:
         """The split of each of `shards`, as an Arrow array of strings."""
-        return self._table.column("split").take(pa.array(shards)).cast(pa.string()).combine_chunks()
+        return self._splits.take(pa.array(shards)).cast(pa.string()).combine_chunks()
 
     def in_split(self, name: str) -> npt.NDArray[np.int64]:
         """The rows of a split that a version wants anything of, ascending."""
-        mine = pc.equal(self._table.column("split"), name).to_numpy()
+        mine = pc.equal(self._splits, name).to_numpy()
         return np.flatnonzero(mine & (self.live > 0))
 
     def wants(self, shards: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -344,15 +384,49 @@ def write_shards(rows: Iterable[ShardRow]) -> bytes:
     return _write(Shards.of(rows).to_table(), _SHARD_GROUP)
 
 
-def read_shards(data: Any, *, where: str) -> Shards:
-    """The shards of a part. Raises `CorruptObject` or `FormatTooNew`, naming `where`."""
-    table = _read(data, where=where, dictionaries=_REPEATING)
-    if "beside" not in table.column_names:  # the first parts had none
-        table = table.append_column(_SHARDS.field("beside"), pa.nulls(len(table), _SHARDS.field("beside").type))
-    try:
-        return Shards(table.select(_SHARDS.names))
-    except (KeyError, pa.ArrowException, ValueError) as error:
-        raise CorruptObject(f"{where} is not a table of shards: {error}") from error
+class _Packed:
+    """A table of shards as the file that it is, decoded as far as somebody asks. Thread-safe."""
+
+    def __init__(self, source: Source, *, where: str) -> None:
+        self._source = source
+        self._where = where
+        file = open_table(source(), where=where)
+        self._absent = [name for name in ("beside",) if name not in file.schema_arrow.names]  # the first parts had none
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(groups, dtype=np.int64)])
+        self._group = lru_cache(_GROUPS_KEPT)(self._decode)
+
+    def columns(self, names: Sequence[str]) -> Any:
+        """Some columns of all rows."""
+        return self._read(names, None)
+
+    def row(self, i: int) -> Any:
+        """All columns of one row."""
+        group = int(np.searchsorted(self._starts, i, "right")) - 1
+        return self._group(group).slice(i - int(self._starts[group]), 1)
+
+    def _decode(self, group: int) -> Any:
+        return self._read(_SHARDS.names, group)
+
+    def _read(self, names: Sequence[str], group: int | None) -> Any:
+        wanted = [name for name in names if name not in self._absent]
+        file = open_table(self._source(), where=self._where, dictionaries=_REPEATING)
+        try:
+            table = file.read(wanted, use_threads=False) if group is None else file.read_row_group(group, wanted, use_threads=False)
+            for name in (name for name in names if name in self._absent):
+                table = table.append_column(_SHARDS.field(name), pa.nulls(len(table), _SHARDS.field(name).type))
+            return table.select(list(names))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise CorruptObject(f"{self._where} is not a table of shards: {error}") from error
+
+
+def read_shards(data: Any, *, where: str, path: Path | None = None) -> Shards:
+    """The shards of a part. Raises `CorruptObject` or `FormatTooNew`, naming `where`.
+
+    `data` is kept, a tenth of a kilobyte a shard, unless it lies in the file `path` too: then that is read when a row is looked at.
+    """
+    buffer = pa.py_buffer(data)
+    return Shards.packed((lambda: pa.BufferReader(buffer)) if path is None else (lambda: pa.OSFile(str(path))), where=where)
 
 
 def write_metadata(table: Any) -> bytes:
@@ -392,8 +466,8 @@ def open_table(source: Any, *, where: str, dictionaries: Sequence[str] = (), pre
     return file
 
 
-def _read(data: Any, *, where: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> Any:
-    file = open_table(pa.BufferReader(pa.py_buffer(data)), where=where, dictionaries=dictionaries)
+def _read(data: Any, *, where: str, columns: Sequence[str] | None = None) -> Any:
+    file = open_table(pa.BufferReader(pa.py_buffer(data)), where=where)
     try:
         return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -409,6 +483,8 @@ def _bitmaps(column: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64],
     """All bitmaps end to end, where each begins (one more than there are), and which rows have none."""
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     whole = array.is_null().to_numpy(zero_copy_only=False)
+    if whole.all():
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64), whole
     lengths = pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.frombuffer(b"".join(array.drop_null().to_pylist()), np.uint8), np.concatenate([[0], np.cumsum(lengths)]), whole
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataplane.errors import InvalidArgument
 
-__all__ = ["Request", "Span", "clip", "coalesce", "resolve", "resolve_option", "scatter"]
+__all__ = ["Request", "Span", "bounds", "clip", "coalesce", "resolve", "resolve_option", "scatter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,22 @@ class Request:
     serves: tuple[int, ...]
 
 
-def resolve(starts: Sequence[int], ends: Sequence[int] | None, lengths: Sequence[int] | None) -> tuple[Span, ...]:
-    """Spans from the obspec way of naming them: `starts` with exactly one of `ends` and `lengths`."""
+def bounds(starts: Sequence[int], ends: Sequence[int] | None, lengths: Sequence[int] | None) -> list[tuple[int, int]]:
+    """Start and end of each range from the obspec way of naming them: `starts` with exactly one of `ends` and `lengths`."""
     if (ends is None) == (lengths is None):
         raise InvalidArgument("give exactly one of ends and lengths")
     if ends is None:
         ends = [start + length for start, length in zip(starts, lengths or (), strict=True)]
-    return tuple(Span(start, end) for start, end in zip(starts, ends, strict=True))
+    found = list(zip(starts, ends, strict=True))
+    for start, end in found:
+        if not 0 <= start <= end:
+            raise InvalidArgument(f"not a byte range: [{start}, {end}); it needs 0 <= start <= end")
+    return found
+
+
+def resolve(starts: Sequence[int], ends: Sequence[int] | None, lengths: Sequence[int] | None) -> tuple[Span, ...]:
+    """What `bounds` gives, as spans."""
+    return tuple(Span(start, end) for start, end in bounds(starts, ends, lengths))
 
 
 def resolve_option(asked: Any, size: int) -> Span:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -38,6 +39,18 @@ class Field:
         return {"kind": self.kind, **({"type": self.type} if self.type else {})}
 
 
+def _both(one: Field, other: Field) -> Field | None:
+    """The field that holds the values of both, or None. A type that only nulls were seen of gives way: `list<null>` to `list<string>`."""
+    if not one.kind == other.kind == "value" or one.type is None or other.type is None:
+        return None
+    if {one.type, other.type} <= set(_NUMBERS):
+        return max(one, other, key=lambda each: _NUMBERS.index(each.type or ""))
+    for vague, exact in ((one, other), (other, one)):
+        if re.fullmatch(re.sub(r"\bnull\b", ".+", re.escape(vague.type or "")), exact.type or ""):
+            return exact
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """Fields by name, and class names whose position is the class id. Ids never change: the list only grows."""
@@ -54,10 +67,10 @@ class Schema:
         have = {field.name: field for field in self.fields}
         for field in fields:
             known = have.setdefault(field.name, field)
-            if known != field and known.kind == field.kind == "value" and {known.type, field.type} <= set(_NUMBERS):
-                have[field.name] = max(known, field, key=lambda each: _NUMBERS.index(each.type or ""))
-            elif known != field:
-                raise InvalidArgument(f"field {field.name!r} holds {have[field.name]} in this dataset, not {field}")
+            both = known if known == field else _both(known, field)
+            if both is None:
+                raise InvalidArgument(f"field {field.name!r} holds {known} in this dataset, not {field}")
+            have[field.name] = both
         new = sorted(set(classes) - set(self.classes))
         return Schema(tuple(have[name] for name in sorted(have)), (*self.classes, *new))
 

@@ -135,6 +135,7 @@ class Keeper:
         self.store = store
         self._watch = Watch(store)
         self._clock = StoreClock(store)
+        self._room = _REMEMBERED
         self._put: dict[Digest, float] = {}  # when this process last put them, on its monotonic clock
 
     def __reduce__(self) -> tuple[type[Keeper], tuple[Store]]:
@@ -164,8 +165,9 @@ class Keeper:
         """The object is there, and young."""
         now = time.monotonic()
         self._put[ref] = now
-        if len(self._put) > _REMEMBERED:
+        if len(self._put) > self._room:
             self._put = {known: at for known, at in self._put.copy().items() if now - at < YOUNG_SECONDS}
+            self._room = max(_REMEMBERED, 2 * len(self._put))
 
     def recent(self, ref: Digest) -> bool:
         """This process put it, or made sure of it, a moment ago."""

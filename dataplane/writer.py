@@ -172,9 +172,9 @@ def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteO
         change = edit(state, finished, {})
         if change.nothing:
             return None
-        parts = new_parts(lake.objects, state, change)
         fields = [field for item in change.finished for field in item.fields]
         schema = state.schema.merged(dict.fromkeys(fields), ())
+        parts = new_parts(lake.objects, state, change)
         parameters = {"split": options.split, "shard_bytes": options.shard_bytes}
         return Change("write", parameters, schema, tuple(merged(lake.objects, [part for part, _ in parts])), split_counts(parts))
 

@@ -160,6 +160,7 @@ def main():
     sweeps.YOUNG_SECONDS = grace / 4
     lake = Lake(url)
     print("ready", flush=True)
+    told = {"error": "a failure of the program"}
     sys.stdin.readline()
     try:
         told = {"writer": write, "reader": read, "gc": collect}[role](lake, seed, seconds, grace)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import signal
-from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +50,7 @@ def train(
     from dataplane.checkpoint.record import without_nan
     from train import loop
     from train.config import load_config
+    from train.data import telling_split
     from train.progress import bar
     from train.ranks import join
     from train.signals import Stop
@@ -78,7 +78,7 @@ def train(
         out.print(f"Its newest checkpoint is {result.checkpoint}.")
         out.print(", ".join(f"{metric} {value:.4f}" for metric, value in result.metrics.items() if value is not None))
         if not result.stopped:
-            next_step(context, f"evaluate {name} --split {_telling_split(result.splits, checked.data.train)}")
+            next_step(context, f"evaluate {name} --split {telling_split(result.splits, checked.data.train)}")
 
     if ranks.first:
         emit(document, as_json=as_json, human=human)
@@ -156,12 +156,6 @@ def _need_torch() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtra("training needs PyTorch and safetensors; install them with: pip install 'dataplane[torch]'") from error
-
-
-def _telling_split(splits: Collection[str], trained: str) -> str:
-    """The split whose score says most about a model: "test", else "val", else the first it was not trained on, else that one."""
-    unseen = [name for name in splits if name != trained]
-    return next((name for name in ("test", "val") if name in unseen), next(iter(unseen), trained))
 
 
 def _fresh_name(config: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from tiering import Hot
 from train.config import TrainConfig
 from train.ranks import Ranks
 
-__all__ = ["Data", "open_data"]
+__all__ = ["Data", "open_data", "telling_split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,12 @@ def open_data(lake: Lake, config: TrainConfig, *, at: Trained | None) -> Data:
         have = ", ".join(f"{field.name} ({field.kind})" for field in dataset.schema.fields)
         raise InvalidArgument(f"{dataset} cannot be trained on: it needs image fields and one class field, and has {have or 'no fields'}")
     return Data(dataset, ";".join(images), labels[0])
+
+
+def telling_split(splits: Collection[str], trained: str) -> str:
+    """The split whose score says most about a model: "test", else "val", else the first it was not trained on, else that one."""
+    unseen = [name for name in splits if name != trained]
+    return next((name for name in ("test", "val") if name in unseen), next(iter(unseen), trained))
 
 
 def _check_same(spec: str, at: Trained) -> None:

@@ -82,7 +82,9 @@ TASK = Task(
     contenders=(
         Contender("dataplane", "benchmarks.peers.write.dataplane", "this project's ingest, check='structure'", "samples/s", "ours"),
         Contender("webdataset", "benchmarks.peers.write.webdataset", "a ShardWriter in each process", "samples/s", "peer"),
-        Contender("mosaic", "benchmarks.peers.write.mosaic", "mosaicml-streaming, an MDSWriter in each process", "samples/s", "peer", MOSAIC),
+        Contender(
+            "mosaic", "benchmarks.peers.write.mosaic", "mosaicml-streaming, an MDSWriter in each process", "samples/s", "peer", MOSAIC
+        ),
         Contender("litdata", "benchmarks.peers.write.litdata", "litdata.optimize", "samples/s", "peer", LITDATA),
         Contender("cp", "benchmarks.peers.write.cp", "cp -r, then sync of its file system", "samples/s", "bound"),
         Contender("cp-fsync", "benchmarks.peers.write.cp_fsync", "cp -r, then fsync of every file and folder", "samples/s", "bound"),

@@ -88,6 +88,19 @@ class ShardIndex:
         """All keys, in the shard's order."""
         return self._keys.to_pylist()  # type: ignore[no-any-return]
 
+    def described(self, rows: Sequence[int]) -> list[dict[str, int]]:
+        """What is known of the images of samples: `NAME.width`, `NAME.height` and `NAME.orientation` of each that a sample has."""
+        found: list[dict[str, int]] = [{} for _ in rows]
+        at = np.asarray(rows, np.int64)
+        for name, field in self.fields.items():
+            if field.width is None or field.height is None or field.orientation is None:
+                continue
+            columns = (column[at].tolist() for column in (field.size, field.width, field.height, field.orientation))
+            for told, size, width, height, orientation in zip(found, *columns, strict=True):
+                if size >= 0 and width:
+                    told |= {f"{name}.width": width, f"{name}.height": height, f"{name}.orientation": orientation}
+        return found
+
     def placed(self, row: int) -> dict[str, Placed]:
         """The fields that a sample has."""
         found = {}

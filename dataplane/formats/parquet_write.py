@@ -60,6 +60,11 @@ class Writer:
         self._ready_sizes: list[int] = []
         self._file: pq.ParquetWriter | None = None
 
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The columns, the key among them. None before they are settled; at the end they are."""
+        return self._schema
+
     def add(self, key: str, fields: Mapping[str, Any]) -> None:
         """Append a sample. A field that is None counts as absent. Types are checked when a row group is full, so a value that does not
         fit may be reported by a later call; the message names its key. Buffers are copied; lists and dicts must not change meanwhile."""

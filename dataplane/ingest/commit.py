@@ -134,7 +134,7 @@ def new_parts(objects: Objects, present: Present, change: Edit) -> list[PartShar
             parts.append(reselected(objects, part, left))
     if change.finished:
         tables = [_numbered(item.metadata, number) for number, item in enumerate(change.finished)]
-        parts.append(store_part(objects, [item.shard for item in change.finished], pa.concat_tables(tables, promote_options="default")))
+        parts.append(store_part(objects, [item.shard for item in change.finished], pa.concat_tables(tables, promote_options="permissive")))
     return parts
 
 

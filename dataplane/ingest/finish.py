@@ -77,8 +77,8 @@ def commit(
 
 def _body(job: Job, state: Present, change: Edit, classes: tuple[str, ...], bad: Sequence[Bad]) -> Change:
     objects = job.lake.objects
-    parts = new_parts(objects, state, change)
     schema = Schema(state.schema.merged(fields_of(change.finished), ()).fields, classes)
+    parts = new_parts(objects, state, change)
     return Change(
         "ingest",
         job.parameters,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from blake3 import blake3
 
-from dataplane.errors import BadSample, NotFound
+from dataplane.errors import BadSample, InvalidArgument, NotFound
 from dataplane.formats import parquet
 from dataplane.ingest.finish import commit, taken_over
 from dataplane.ingest.job import Job, Outcome, Tally
@@ -39,6 +40,7 @@ from dataplane.ingest.worker import CLASS_ID, Tick
 from dataplane.journal import Finished, Journal
 from dataplane.manifest import METADATA, ShardRow
 from dataplane.objects import Objects
+from dataplane.schema import Schema
 from dataplane.store import Store
 from dataplane.store.local import translated
 
@@ -128,12 +130,42 @@ def make_tables(job: Job, tally: Tally) -> Outcome:
         done, left = _resumed(_tasks(plan.todo, job.options.shard_bytes), tally)
         if left:
             done.extend(_make_shards(job, left, tally, journal()))
+        done = _of_one_schema(done, present.schema, tally)
         _tell_of_doubles(done, tally)
         made = {key for item in done for key in item.metadata.column("key").to_pylist()}
-        drop = {key: digest for key, digest in plan.drop.items() if key not in made}
+        stay = made | _keys_of(present.samples, tally.bad.keys() - _sources(done))
+        drop = {key: digest for key, digest in plan.drop.items() if key not in stay}
         outcome = commit(job, tally, present, finished=done, drop=drop, planned=None)
     assert outcome is not None  # without class ids nothing clashes
     return outcome
+
+
+def _of_one_schema(finished: Sequence[Finished], schema: Schema, tally: Tally) -> list[Finished]:
+    """The shards whose columns go with those of the dataset and of the shards before them. The files of the others are listed; within a
+    task that is found out when they are read."""
+    fitting: list[Finished] = []
+    for item in finished:
+        names, expected = ([field.name for field in each.fields] for each in (item, fitting[0] if fitting else item))
+        try:
+            if names != expected:
+                raise InvalidArgument(f"it has the columns {', '.join(names)}; files before it have {', '.join(expected)}")
+            schema = schema.merged(item.fields, ())
+        except InvalidArgument as error:
+            tally.bad.update({source: Bad(source, str(error)) for source in _sources([item])})
+        else:
+            fitting.append(item)
+    return fitting
+
+
+def _sources(finished: Sequence[Finished]) -> set[str]:
+    """The files that samples came from."""
+    return {source for item in finished for source in item.metadata.column("source").unique().to_pylist()}
+
+
+def _keys_of(samples: Any, sources: Set[str]) -> set[str]:
+    """The keys of the samples that the dataset has of some files."""
+    theirs = pc.is_in(samples.column("source"), value_set=pa.array(sorted(sources), pa.string()))
+    return set(samples.filter(theirs).column("key").to_pylist())
 
 
 def _tell_of_doubles(finished: Sequence[Finished], tally: Tally) -> None:

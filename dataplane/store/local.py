@@ -28,7 +28,7 @@ from dataplane.errors import (
     StorageFull,
     StoreError,
 )
-from dataplane.ranges import Span, resolve, resolve_option
+from dataplane.ranges import bounds, resolve_option
 from dataplane.refs import Digest, ObjectRef
 from dataplane.store.paths import check_path
 from dataplane.store.protocol import CHUNK_BYTES, MAX_CONCURRENCY
@@ -75,6 +75,7 @@ class LocalStore:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
+        self._prefix = os.path.join(self.root, "")
         self._durable: set[Path] = set()  # folders whose whole chain of names was fsynced by this process
         self._above: Path | None = None  # the nearest folder above the root that was there before the first put
         self._lock = threading.Lock()
@@ -100,24 +101,22 @@ class LocalStore:
             return BufferResult(stream.read(len(span)), meta, span.start)
 
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> Buffer:
-        spans = resolve([start], None if end is None else [end], None if length is None else [length])
-        file = self._file(path)
-        with translated(file), open(file, "rb", buffering=0) as stream:
-            return _pread(stream.fileno(), spans[0])
+        return self.get_ranges(path, starts=[start], ends=None if end is None else [end], lengths=None if length is None else [length])[0]
 
     def get_ranges(
         self, path: str, *, starts: Sequence[int], ends: Sequence[int] | None = None, lengths: Sequence[int] | None = None
     ) -> Sequence[Buffer]:
-        spans = resolve(starts, ends, lengths)
-        file = self._file(path)
+        spans = bounds(starts, ends, lengths)
+        file = self._name(path)
         with translated(file), open(file, "rb", buffering=0) as stream:
-            return [_pread(stream.fileno(), span) for span in spans]
+            fd = stream.fileno()
+            return [_pread(fd, start, end) for start, end in spans]
 
     def get_ranges_matching(self, path: str, *, starts: Sequence[int], lengths: Sequence[int], etag: str) -> Sequence[Buffer]:
-        spans = resolve(starts, None, lengths)
-        file = self._file(path)
+        spans = bounds(starts, None, lengths)
+        file = self._name(path)
         with translated(file), open(file, "rb", buffering=0) as stream:
-            pieces = [_pread(stream.fileno(), span) for span in spans]
+            pieces = [_pread(stream.fileno(), start, end) for start, end in spans]
             now = _etag(os.fstat(stream.fileno()))  # after reading: a write in place before or meanwhile has changed it
         if now != etag:
             raise SourceChanged(f"{file} has changed: its etag is {now}, {etag} was expected")
@@ -168,9 +167,9 @@ class LocalStore:
     def read_into(self, ref: ObjectRef, *, start: int, buffer: Any) -> None:
         if not isinstance(ref, Digest):
             raise NotFound(f"{ref}: not an object of {self.root}")
-        file = self._file(ref.path)
+        file = self._name(ref.path)
         with translated(file), open(file, "rb", buffering=0) as stream:
-            preadv_full(stream.fileno(), buffer, start, name=str(file))
+            preadv_full(stream.fileno(), buffer, start, name=file)
 
     # ------------------------------------------------------------------ writing
 
@@ -265,6 +264,10 @@ class LocalStore:
                 self._durable.add(folder)
             folder = folder.parent
 
+    def _name(self, path: str) -> str:
+        """What `_file` gives, as text: making a `Path` takes as long as opening it."""
+        return f"{self._prefix}{check_path(path)}"
+
     def _file(self, path: str) -> Path:
         return self.root / check_path(path)
 
@@ -280,13 +283,13 @@ def preadv_full(fd: int, buffer: Any, start: int, *, name: str) -> None:
         done += n
 
 
-def _pread(fd: int, span: Span) -> bytes:
-    """The bytes of a span, across short reads (Linux gives 2 GiB at once at most); fewer where the file ends before."""
-    pieces = []
-    at = span.start
-    while at < span.end and (piece := os.pread(fd, span.end - at, at)):
-        pieces.append(piece)
-        at += len(piece)
+def _pread(fd: int, start: int, end: int) -> bytes:
+    """The bytes [start, end), across short reads (Linux gives 2 GiB at once at most); fewer where the file ends before."""
+    pieces = [os.pread(fd, end - start, start)]
+    at = start + len(pieces[0])
+    while at < end and pieces[-1]:
+        pieces.append(os.pread(fd, end - at, at))
+        at += len(pieces[-1])
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

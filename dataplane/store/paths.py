@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from dataplane.errors import InvalidArgument
 
 __all__ = ["check_path"]
 
+_PATH: Final = re.compile(r"(?:(?!\.{1,2}(?:/|\Z))[^/\x00-\x1f]+(?:/(?!\Z)|\Z))+\Z")
+
 
 def check_path(path: str) -> str:
     """`path` itself. Raises `InvalidArgument` for absolute paths, empty or dot segments, and control characters."""
-    if not path or any(segment in {"", ".", ".."} for segment in path.split("/")) or any(ord(c) < 32 for c in path):
+    if _PATH.match(path) is None:
         raise InvalidArgument(f"not a path inside a store: {path!r}; allowed are plain segments joined by '/', as in 'objects/ab/cd.tar'")
     return path

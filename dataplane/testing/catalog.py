@@ -191,7 +191,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(name=_NAMES, which=_WHICH, trouble=_TROUBLE, all_of_it=st.sampled_from((False, False, False, True)))
     def remove(self, name: str, which: int, trouble: list[Fault], all_of_it: bool) -> None:
-        """A version goes, unless it is the newest or a tag names it; or the dataset goes, and its numbers are counted on when it comes back."""
+        """A version goes, unless it is the newest or a tag names it; or the dataset goes, and is counted on when it comes back."""
         model = self._model(name)
         number = model.number(which)
         possible = model.there if all_of_it else number in set(model.live[:-1]) - set(model.tags.values())

@@ -67,7 +67,7 @@ def ascending(ranks: npt.NDArray[np.int64], fractions: npt.NDArray[np.float64]) 
     last = ends[above]
     first = last - counts[above]
     begin = np.where((cuts - first < last - cuts) & (first > 0), above, above + 1)  # the first run behind the cut
-    codes: Codes = np.searchsorted(np.maximum.accumulate(begin), np.searchsorted(values, ranks), "right").astype(np.int32)
+    codes: Codes = np.searchsorted(begin, np.searchsorted(values, ranks), "right").astype(np.int32)
     return codes
 
 

@@ -15,7 +15,7 @@ from dataplane.upkeep import gc, usage, verify_lake
 
 ROOT = Path(__file__).parents[2]
 LONG = bool(os.environ.get("DATAPLANE_SOAK"))
-SECONDS, WRITERS, READERS, COLLECTORS = (60, 4, 4, 2) if LONG else (8, 2, 2, 1)
+SECONDS, WRITERS, READERS, COLLECTORS = (60, 4, 4, 2) if LONG else (6, 2, 2, 1)
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -293,6 +293,14 @@ def test_a_flipped_byte_in_a_cold_object_names_sample_shard_and_version(damaged,
         assert part in str(caught.value)
 
 
+def test_a_sample_whose_index_is_damaged_is_named_by_its_row(damaged):
+    lake, split, _, _, _ = damaged
+    ref = split.shards[0].row.index
+    lake.store.put(ref.path, b"x" * ref.size)
+    with pytest.raises(CorruptObject, match=rf"^pictures@1/train: the sample in row \d+ of shard {split.shards[0].row.ref}: .*{ref.path}"):
+        list(loader_of(lake.dataset("pictures")["train"], threads=0, shuffle=False))
+
+
 def test_a_flipped_byte_in_a_hot_object_is_healed(damaged, tmp_path):
     _, split, shard, at, _ = damaged
     whole = by_key(loader_of(split))

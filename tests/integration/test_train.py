@@ -233,7 +233,7 @@ def test_commands_train_evaluate_publish(lake: Lake, tmp_path: Path) -> None:
     trained = invoke("--lake", lake.url, "train", config, "--run", "told", "--set", "optimizer.lr=0.02")
     assert trained.exit_code == 0, trained.exception
     assert f"Run told: {_STEPS} steps, at sample 0 of epoch 1." in trained.stdout
-    assert "Next: dataplane evaluate told --split test" in trained.stdout
+    assert f"Next: dataplane --lake {lake.url} evaluate told --split train" in trained.stdout  # the only one there is
     newest = Checkpoints(lake, "told").restore().checkpoint
     assert newest.progress.config["optimizer"]["lr"] == 0.02
 
@@ -243,7 +243,9 @@ def test_commands_train_evaluate_publish(lake: Lake, tmp_path: Path) -> None:
     assert (evaluation.checkpoint, evaluation.split, evaluation.samples) == (newest.number, "train", _TRAINED)
     assert evaluation.metrics["loss"] == pytest.approx(newest.progress.metrics["val_loss"])
 
+    assert f"Next: dataplane --lake {lake.url} publish told MODEL" in evaluated.stdout
     published = invoke("publish", "told", "digits", "--lake", lake.url)
+    assert f"Next: dataplane --lake {lake.url} serve digits@1" in published.stdout
     assert f"digits@1 is checkpoint {newest.number} of told, with 10 classes." in published.stdout
     model = open_model(lake, "digits")
     assert (model.run, model.checkpoint, model.weights) == ("told", newest.number, newest.ranks[0]["model"])

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from dataplane.errors import InvalidArgument
-from tests.pages import Page
+from tests.pages import Page, chromium
 from train.config import parse_config
 from train.demo import history
 from train.demo.command import demo
@@ -114,6 +114,26 @@ def test_names_in_the_report_are_text():
     assert 'class="pictures large"' in text
 
 
+@pytest.mark.parametrize("width", [320, 360, 390, 560, 721, 1280])
+def test_the_report_can_be_read_on_a_screen_of_any_width(tmp_path, width):
+    measure = """
+        const page = document.getElementById('f').contentDocument, look = document.getElementById('f').contentWindow.getComputedStyle;
+        const all = chosen => [...page.querySelectorAll(chosen)];
+        const hidden = all('html, .scroll, .scroll table, .head').filter(box => box.scrollWidth > box.clientWidth).length;
+        const scale = text => text.closest('svg').getBoundingClientRect().width / 440;
+        const letters = Math.min(...all('svg text').map(text => parseFloat(look(text).fontSize) * scale(text)));
+        const tracks = new Set(all('.length').map(track => { const box = track.getBoundingClientRect(); return box.x + ' ' + box.width; }));
+        document.title = 'hidden ' + hidden + ' letters ' + (letters >= 11 || letters) + ' tracks ' + tracks.size;
+    """
+    names = ("Show", "Look at the hot tier", "Train, and kill it")
+    steps = tuple(Step(name, "Why.", "", 100.0 * place, "done", {}, "done") for place, name in enumerate(names))
+    text = render(story(steps=steps)).replace("&", "&amp;").replace('"', "&quot;")
+    frame = tmp_path / "frame.html"
+    frame.write_text(f'<iframe id="f" width="{width}" height="800" style="border:0" srcdoc="{text}" onload="{measure}"></iframe>')
+    told = chromium("--dump-dom", "--hide-scrollbars", frame.as_uri(), folder=tmp_path / "profile")
+    assert "<title>hidden 0 letters true tracks 1</title>" in told
+
+
 def test_a_report_of_almost_nothing_is_a_page():
     Page(render(story(steps=(), pictures=(), intervals=(), validations=(), times=())))
 
@@ -194,6 +214,8 @@ def test_kills_come_in_the_middle_of_an_epoch_after_one_of_its_checkpoints(sampl
     for step in steps:
         epoch, within = divmod(step, recipe.steps)
         assert 1 <= epoch < recipe.epochs - 1
+        assert step % recipe.log_every == 0  # else it is never reported
+        assert step % recipe.checkpoint_every
         checkpoint = step // recipe.checkpoint_every * recipe.checkpoint_every
         assert checkpoint > epoch * recipe.steps
         assert within < recipe.steps - recipe.steps // 8

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dataplane.errors import CorruptObject, FormatTooNew, InvalidArgument, NotFound, StoreUnavailable
+from dataplane.objects import REMEDY
 from dataplane.refs import Digest, Foreign
 from dataplane.store import LocalPath, Offer, ReadInto, Reject, WrapperStore
 from dataplane.store.local import LocalStore
@@ -220,6 +221,7 @@ def test_a_flipped_byte_in_cold_is_an_error_that_names_it_and_is_never_kept(cold
             ask()
         assert ref.path in str(caught.value)
         assert cold.url in str(caught.value)
+        assert str(caught.value).endswith(REMEDY)
     assert objects(folder) == os.listdir(folder / "partial") == []
     assert len(cold.asked()) == 2  # and not two more for every read
     assert (hot.stats().corrupt, hot.stats().bytes) == (2, 0)

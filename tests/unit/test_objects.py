@@ -55,7 +55,9 @@ def test_damage_is_found(store, change, read):
     ref = objects.put(DATA, suffix=".bin")
     objects.verify(ref)
     store.put(ref.path, change(DATA))
-    with pytest.raises(CorruptObject, match=r"is damaged: \d+ bytes with BLAKE3 .* put it back from a copy .*verify --repair COPY.*under a new name") as caught:
+    with pytest.raises(
+        CorruptObject, match=r"is damaged: \d+ bytes with BLAKE3 .* put it back from a copy .*verify --repair COPY.*under a new name"
+    ) as caught:
         getattr(objects, read)(ref)
     assert f"{store.url}/{ref.path}" in str(caught.value)
 

@@ -10,6 +10,7 @@ import pytest
 
 from dataplane.errors import InvalidArgument
 from train.config import CnnConfig, load_config, parse_config
+from train.data import telling_split
 
 _GOOD: dict[str, Any] = {
     "epochs": 2,
@@ -34,6 +35,21 @@ def changed(**keys: Any) -> dict[str, Any]:
             table = table[name]
         table[key] = value
     return values
+
+
+@pytest.mark.parametrize(
+    ("splits", "trained", "expected"),
+    [
+        (("train", "val", "test"), "train", "test"),
+        (("train", "val"), "train", "val"),
+        (("train", "other", "val"), "train", "val"),
+        (("a", "b", "c"), "a", "b"),
+        (("a", "test"), "test", "a"),
+        (("train",), "train", "train"),
+    ],
+)
+def test_the_split_to_score_next_is_there(splits: tuple[str, ...], trained: str, expected: str) -> None:
+    assert telling_split(splits, trained) == expected
 
 
 def test_json_reads_back_equal() -> None:

@@ -1,7 +1,9 @@
 """Cloning, appending, comparing and tagging versions: what is shared, what is in conflict, and what is told."""
 
 import random
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from dataplane import Lake
@@ -210,6 +212,50 @@ def test_diff(lake):
     assert diff(lake, "a", "a").to_json()["keys"] == {"added": [], "removed": [], "changed": []}
     with pytest.raises(InvalidArgument, match="limit is -1"):
         diff(lake, "a", "b", limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("label", "four", ("label",)),
+        ("label", None, ("label",)),
+        ("bytes", 7, ("bytes",)),
+        ("source_blake3", bytes(32), ("content",)),
+        ("source_blake3", None, ()),  # nobody has read it yet: what the source's etag says counts
+        ("source_etag", "other", ()),  # touched, with the same bytes
+        (("source_blake3", "source_etag"), (None, "other"), ("content",)),
+        ("width", 7, ()),
+    ],
+)
+def test_what_makes_a_sample_another(lake, column, value, what):
+    done = make.finished(lake, "train", range(3))
+    commit(lake, "a", ("train", range(3)))
+    rows = done.metadata.to_pylist()
+    rows[1] |= dict(zip(column, value, strict=True)) if isinstance(column, tuple) else {column: value}
+    changed = replace(done, metadata=pa.Table.from_pylist(rows, schema=done.metadata.schema))
+    parts = [make.part(lake, [changed])]
+    lake.catalog.commit("b", lambda _: make.change(parts, [done.shard]))
+    found = diff(lake, "a", "b")
+    assert (found.added, found.removed, found.changed) == (0, 0, int(bool(what)))
+    assert tuple(name for name, count in found.changes.items() if count) == what
+    if what:
+        with pytest.raises(AlreadyExists, match="1 keys of b@1"):
+            append(lake, "a", "b")
+    else:
+        assert append(lake, "a", "b").skipped == 3
+
+
+def test_what_was_bad_stays_told(lake):
+    bad = {"count": 1, "samples": [{"source": "x.jpg", "reason": "empty", "etag": "e"}]}
+    done = make.finished(lake, "train", range(3))
+    parts = [make.part(lake, [done])]
+    lake.catalog.commit("a", lambda _: make.change(parts, [done.shard], bad=bad))
+    commit(lake, "b", ("train", range(3, 5)))
+    append(lake, "a", "b")
+    clone(lake, "a", "c")
+    split(lake, "c", "x=1")
+    where(lake, "a", "true", to="d")
+    assert [lake.catalog.version(name).bad for name in "acd"] == [bad, bad, {}]
 
 
 def test_diff_reads_only_parts_that_differ(lake):

@@ -136,6 +136,8 @@ def test_of_a_view_and_to_another_dataset(lake):
     (_, shards), *_ = lake.dataset("parts").parts
     assert len(shards) > len({row.ref for row in shards})  # a shard stands there once for each split
     assert (np.array([row.live for row in shards]) == shards.live).all()
+    places = [(row["shard"], row["row"]) for row in lake.dataset("parts").metadata(["shard", "row"]).to_pylist()]
+    assert places == sorted(places)  # the metadata stand in the order of the samples
     assert verify_lake(lake).problems == []
 
 

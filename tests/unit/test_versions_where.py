@@ -179,6 +179,19 @@ def test_in_place_follows_a_commit_that_comes_first(lake):
     assert (result.version, result.samples, result.of) == (3, 4, "numbers@2")
 
 
+def test_missing_keys_are_those_of_the_version_that_was_looked_through_last(lake):
+    make.dataset(lake, "numbers", train=(4,))
+    keys, other = [make.sample(n)[0] for n in (0, 1)], Lake(lake.url)
+
+    def interrupting(_):
+        if other.catalog.log("numbers").newest() == 1:
+            where(other, "numbers", "label <> 'one'", to="numbers")
+        return True
+
+    result = where(lake, "numbers", keys=keys, predicate=interrupting, to="numbers")
+    assert (result.of, result.samples, result.missing) == ("numbers@2", 1, (keys[0],))
+
+
 def test_columns_that_not_every_part_has(lake):
     parts, rows = [], []
     for number, extra in enumerate(({}, {"score": pa.array([1, 5], pa.int32())}, {"score": pa.array([2.5, 7.5])})):

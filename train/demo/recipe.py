@@ -46,11 +46,12 @@ class Recipe:
         return max(1, min(self.steps // 6, self.steps * self.epochs // 80))
 
     def kill_steps(self) -> Iterator[int]:
-        """For epochs from the first third to the last but one: a step in the middle, some steps after a checkpoint."""
+        """For epochs from the first third to the last but one: a step in the middle that training reports, some steps after a
+        checkpoint."""
         for epoch in range(max(1, self.epochs // 3), self.epochs - 1):
             middle = epoch * self.steps + self.steps * 2 // 5
             checkpoint = -(-middle // self.checkpoint_every) * self.checkpoint_every
-            yield checkpoint + self.checkpoint_every * 3 // 4
+            yield (checkpoint + self.checkpoint_every * 3 // 4) // self.log_every * self.log_every
 
 
 def choose(samples: int, side: float, *, mirror: bool) -> Recipe:

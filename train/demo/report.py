@@ -118,18 +118,20 @@ def _bars(use: TimeUse) -> Markup:
 def _check(story: Story) -> Markup:
     check = story.check
     header = [element("th", name, class_="number" if place else None) for place, name in enumerate(_CHECK_COLUMNS)]
-    rows = [element("tr", *header)]
+    rows = []
     for epoch in check.epochs:
         name = f"{epoch.epoch + 1}" + (" (killed and resumed)" if epoch.epoch == story.crash.epoch else "")
-        counts = (epoch.expected, epoch.delivered, epoch.missing, epoch.repeated)
+        counts = zip(_CHECK_COLUMNS[1:], (epoch.expected, epoch.delivered, epoch.missing, epoch.repeated), strict=False)
+        numbers = (element("td", f"{n:,}", class_="number", data_name=what) for what, n in counts)
         verdict = element("td", "✓" if epoch.ok else "✗", class_="number " + ("good-ink" if epoch.ok else "bad-ink"))
-        rows.append(element("tr", element("td", name), *(element("td", f"{n:,}", class_="number") for n in counts), verdict))
+        rows.append(element("tr", element("td", name), *numbers, verdict))
     note = (
         "Each training step writes the keys of its samples to the sample log. Resuming takes back the lines that are newer than the "
         f"checkpoint, as it takes back the model: {story.crash.undone:,} samples had been delivered after it and came again. What is "
         "left is what the model was trained on, held here against the keys in the lake."
     )
-    return section("Every sample exactly once", note, element("div", element("table", *rows), class_="card scroll"))
+    table = element("table", element("thead", element("tr", *header)), element("tbody", *rows), class_="check")
+    return section("Every sample exactly once", note, element("div", table, class_="card scroll"))
 
 
 _CHECK_COLUMNS = ("epoch", "samples", "delivered", "missing", "repeated", "")

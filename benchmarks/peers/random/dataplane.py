@@ -15,7 +15,7 @@ from dataplane.dataset import Split
 from dataplane.ingest import IngestOptions, ingest
 
 DATASET = "photographs"
-TOGETHER = 16
+TOGETHER = 256
 
 
 class DataplaneReader:

@@ -12,7 +12,9 @@ from dataplane.store import open_store
 def open_contender(job: Mapping[str, Any]) -> GetContender:
     parsed = Job.from_json(job)
     store = open_store(f"s3://{BUCKET}", parsed.options)
-    return GetContender(parsed, lambda i: store.get(parsed.names[i]).buffer(), setup="open_store(…).get(…)", packages=("dataplane", "obstore"))
+    return GetContender(
+        parsed, lambda i: store.get(parsed.names[i]).buffer(), setup="open_store(…).get(…)", packages=("dataplane", "obstore")
+    )
 
 
 if __name__ == "__main__":

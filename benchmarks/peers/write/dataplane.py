@@ -19,7 +19,9 @@ class DataplaneWriter:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.setup = f"ingest, {job.threads} spawned worker processes, check='structure', shards of {SHARD_BYTES >> 20} MiB, synced by itself"
+        self.setup = (
+            f"ingest, {job.threads} spawned worker processes, check='structure', shards of {SHARD_BYTES >> 20} MiB, synced by itself"
+        )
 
     def write(self, out: Path) -> None:
         options = IngestOptions(check="structure", workers=self.job.threads, shard_bytes=SHARD_BYTES)
