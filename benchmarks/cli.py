@@ -1,7 +1,7 @@
 """The command line of the benchmarks: `list` and `run`.
 
 With `--json` one document goes to standard output and nothing else; progress always goes to standard error. Exit codes: 0 done; 1 nothing
-could be measured; 2 wrong usage; 3 done, but a contender failed and is listed. A target that is missed is told, and is no failure of the run.
+could be measured; 2 wrong usage; 3 done, but a contender failed and is listed. A target that is missed is told, and is no failure of a run.
 """
 
 import json
@@ -91,10 +91,10 @@ def run_task(
     save: Annotated[bool, typer.Option("--save", help="Keep the document and the plot in benchmarks/results/ too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a task's contenders in turns and report the median, lowest and highest rate of each; or a task's figures against their limits.
+    """Measure a task's contenders in turns and report the median, lowest and highest rate of each; or its figures against limits.
 
-    About four minutes for all contenders of `jpeg` on two cores, less than three for the others. Have nothing else running: figures of one run are comparable with each
-    other, and with those of another run only on an idle machine.
+    About four minutes for all contenders of `jpeg` on two cores, less than three for each of the others. Have nothing else running: figures
+    of one run are comparable with each other, and with those of another run only on an idle machine.
     """
     task = _task(task_name)
     contenders = _contenders(task, peers)

@@ -1,7 +1,7 @@
 """Runs a probe: a fresh process in every round, so that its memory and its time are those of a program that does this and nothing else.
 
-A probe is a module that reads the job, one JSON line, from standard input and answers on standard output with `{"figures": {NAME: VALUE}}`, or
-`{"error": TEXT}`. Whatever it prints besides goes to standard error.
+A probe is a module that reads the job, one JSON line, from standard input and answers on standard output with
+`{"figures": {NAME: VALUE}, "notes": {…}}`, or `{"error": TEXT}`. Whatever it prints besides goes to standard error.
 """
 
 import json

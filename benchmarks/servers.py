@@ -1,4 +1,4 @@
-"""A server of objects for the benchmarks: nginx, whose reading is sendfile from the page cache, so that it is the client that is measured."""
+"""A server of objects for the benchmarks: nginx, which sends from the page cache, so that it is the client that is measured."""
 
 import os
 import shutil

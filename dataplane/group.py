@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from dataplane.errors import InvalidArgument
 from dataplane.formats.index import ImageInfo
+from dataplane.formats.parquet_values import size_of
 from dataplane.formats.protocol import Value
 from dataplane.manifest import Piece, ShardRow
 from dataplane.objects import Objects
 from dataplane.schema import Field
 
-__all__ = ["CLASS_FIELD", "Group", "array_name", "arrow_name", "field_of", "format_of", "size_of", "type_name"]
+__all__ = ["CLASS_FIELD", "Group", "array_name", "arrow_name", "field_of", "format_of", "type_name"]
 
 CLASS_FIELD: Final = "cls"
 """The field of a class id, in decimal digits."""
@@ -77,17 +78,19 @@ def array_name(dtype: npt.DTypeLike, shape: Sequence[int]) -> str:
 class Group:
     """Writes one shard into a scratch folder. Not thread-safe; use it in a `with` block.
 
-    `formats` says where fields go whose values do not decide it; a field stays in the format of its first value. `schema` (a
-    `pyarrow.Schema`) types the Parquet fields. Equal samples give equal objects.
+    `formats` says where fields go whose values do not decide it; a field stays in the format of its first value. `options` are what the
+    writers of the formats are given, by format. Equal samples give equal objects.
     """
 
-    def __init__(self, folder: Path, *, formats: Mapping[str, str] | None = None, schema: Any = None) -> None:
+    def __init__(
+        self, folder: Path, *, formats: Mapping[str, str] | None = None, options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._folder = folder
-        self._schema = schema
+        self._options = options or {}
         self._stack = ExitStack()
         self._formats = dict(formats or {})
         self._writers: dict[str, Any] = {}
-        self._keys: list[str] = []
+        self._keys: dict[str, None] = {}
         self._sizes: dict[str, list[int]] = {}
         self._fields: dict[str, Field] = {}
 
@@ -105,24 +108,37 @@ class Group:
         return tuple(self._fields[name] for name in sorted(self._fields))
 
     def add(self, key: str, fields: Mapping[str, Value], images: Mapping[str, ImageInfo] | None = None) -> None:
-        """Append a sample; `images` says what the headers of its pictures hold. Raises `InvalidArgument` for a value that is not like those
-        before it or that its format cannot hold; Parquet may find that out later, and then the shard is of no use any more."""
+        """Append a sample; `images` says what the headers of its pictures hold. Raises `InvalidArgument` for a key twice, and for a value that
+        is not like those before it or that its format cannot hold: then no object has taken the row. Only where values of Python that are
+        not NumPy's do not go together, Parquet may find that out later, and the shard is of no use any more."""
+        if key in self._keys:
+            raise InvalidArgument(f"{key!r} is the key of a sample of this shard already")
+        fields = {name: bytes(value) if isinstance(value, bytearray | memoryview) else value for name, value in fields.items()}
         new = {name: self._described(key, name, value, images or {}) for name, value in fields.items()}
         formats = {name: self._formats.get(name) or format_of(value) for name, value in fields.items()}
-        for format_ in sorted(set(formats.values()) - set(self._writers)):
-            self._writers[format_] = self._open(format_)
-        for format_ in sorted(self._writers, reverse=True):  # Zarr, which is the one to refuse a value, before any other has taken the row
-            mine = {name: value for name, value in fields.items() if formats[name] == format_}
+        late = sorted(set(formats.values()) - set(self._writers))
+        self._writers.update({format_: self._open(format_) for format_ in late})
+        by_format = {of: {name: value for name, value in fields.items() if formats[name] == of} for of in self._writers}
+        try:
+            for format_, mine in by_format.items():
+                self._writers[format_].check(key, mine)
+        except InvalidArgument:
+            for format_ in late:
+                self._forget(format_)
+            raise
+        for format_, mine in by_format.items():
             writer = self._writers[format_]
             writer.add(key, mine, images) if format_ == "tar" else writer.add(key, mine)
         self._formats.update(formats)
         self._fields.update(new)
         for name, value in fields.items():
             self._sizes.setdefault(name, []).append(size_of(value))
-        self._keys.append(key)
+        self._keys[key] = None
 
     def finish(self, objects: Objects, split: str) -> ShardRow:
         """Put the objects and their indexes into the lake. The row that names them."""
+        if not self._writers:  # samples that have nothing but their keys
+            self._writers["parquet"] = self._open("parquet")
         pieces = []
         for format_ in sorted(self._writers, key=_FIRST.index):
             path = self._writers[format_].path
@@ -159,7 +175,7 @@ class Group:
 
     def _described(self, key: str, name: str, value: Value, images: Mapping[str, ImageInfo]) -> Field:
         known = self._fields.get(name)
-        if known is not None and not isinstance(value, np.ndarray):
+        if known is not None and not isinstance(value, np.ndarray | np.generic):
             return known
         found = field_of(name, value, self._formats.get(name) or format_of(value), picture=name in images)
         if known is not None and found != known:
@@ -169,16 +185,12 @@ class Group:
     def _open(self, format_: str) -> Any:
         module = importlib.import_module(f"dataplane.formats.{format_}")
         path = self._folder / f"{id(self):x}{module.SUFFIX}"
-        options = {"schema": self._schema} if format_ == "parquet" and self._schema is not None else {}
-        writer = self._stack.enter_context(module.Writer(path, **options))
+        writer = self._stack.enter_context(module.Writer(path, **self._options.get(format_, {})))
         for key in self._keys:  # it comes late: the samples so far have none of its fields
             writer.add(key, {})
         return writer
 
-
-def size_of(value: Value) -> int:
-    """The bytes of a value, about."""
-    if isinstance(value, bytes | bytearray | memoryview | str):
-        return len(value)
-    array: npt.NDArray[Any] = np.asarray(value)
-    return int(array.nbytes) if array.dtype != object else len(repr(value))
+    def _forget(self, format_: str) -> None:
+        writer = self._writers.pop(format_)
+        writer.__exit__(None, None, None)
+        writer.path.unlink(missing_ok=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 
@@ -15,6 +17,8 @@ from dataplane.canonical import canonical_json
 from dataplane.catalog import Change, Version, check_name
 from dataplane.dataset import Dataset
 from dataplane.errors import BadSample, InvalidArgument
+from dataplane.formats import FORMATS
+from dataplane.formats.parquet_values import size_of
 from dataplane.formats.protocol import Value
 from dataplane.group import Group
 from dataplane.ingest.commit import edit, new_parts
@@ -26,6 +30,7 @@ from dataplane.journal import Finished, Journal
 from dataplane.lake import Lake
 from dataplane.parts import merged, split_counts
 from dataplane.prep.image import EXTENSIONS, Picture, examine
+from dataplane.store.local import translated
 
 __all__ = ["WriteOptions", "write"]
 
@@ -39,16 +44,28 @@ _ANY: Final = 1 << 62  # pixels: whoever writes a picture has looked at it
 class WriteOptions:
     """How samples become shards. `split`: names and fractions, by a stable hash of the key, for samples that do not name theirs.
     `formats`: the format of a field ("tar", "parquet", "zarr") where its values do not decide it (see `dataplane.group`). `schema`: a
-    `pyarrow.Schema` that types the Parquet fields; without it the first samples of each shard do."""
+    `pyarrow.Schema` that types the Parquet fields; without it the first samples of each shard do. `row_group_bytes`: of Parquet, before
+    compression; it is what reading one sample costs. `codecs` and `chunks`: of Zarr fields, see `dataplane.formats.zarr.Writer`."""
 
     split: str = "train=1"
     shard_bytes: int = 64 << 20
     formats: Mapping[str, str] = field(default_factory=dict)
     schema: Any = None
+    row_group_bytes: int = 256 << 10
+    codecs: str | Mapping[str, str] = "zstd"
+    chunks: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.shard_bytes < 1:
             raise InvalidArgument(f"shard_bytes is {self.shard_bytes}; it must be at least 1")
+        for name, format_ in self.formats.items():
+            if format_ not in FORMATS:
+                raise InvalidArgument(f"{name!r} is to lie in {format_!r}; the formats are {', '.join(FORMATS[:-1])} and {FORMATS[-1]}")
+
+    def by_format(self) -> dict[str, dict[str, Any]]:
+        """What the writer of each format is given."""
+        parquet = {"schema": self.schema, "row_group_bytes": self.row_group_bytes}
+        return {"parquet": parquet, "zarr": {"codecs": self.codecs, "chunks": self.chunks}}
 
 
 def write(lake: Lake, name: str, samples: Iterable[Mapping[str, Value]], *, options: WriteOptions = WriteOptions()) -> Dataset:
@@ -76,6 +93,7 @@ def write(lake: Lake, name: str, samples: Iterable[Mapping[str, Value]], *, opti
 class _Open:
     """A shard under way, and the metadata of its samples."""
 
+    split: str
     group: Group
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -90,6 +108,7 @@ class _Shards:
         self._journal = journal
         self._open: dict[str, _Open] = {}
         self._finished: list[Finished] = []
+        self._keys: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -102,31 +121,48 @@ class _Shards:
         key = sample.get(KEY)
         if not isinstance(key, str) or not key:
             raise InvalidArgument(f"a sample needs its key, a text that is not empty, under {KEY!r}; got {key!r}")
-        split = sample.get(SPLIT) or splits.of(key, key)
-        if split not in self._open:
-            group = Group(self._folder, formats=self._options.formats, schema=self._options.schema)
-            self._open[check_name(split, "split")] = _Open(group)
-        shard = self._open[split]
+        if key in self._keys:
+            raise InvalidArgument(f"{key!r} is the key of two samples; a key names one")
+        self._keys.add(key)
+        shard = self._shard(_split(key, sample, splits))
         fields = {name: value for name, value in sample.items() if name not in {KEY, SPLIT, LABEL} and value is not None}
         pictures = {name: _examined(key, name, value) for name, value in fields.items() if isinstance(value, bytes) and name in EXTENSIONS}
-        shard.group.add(key, fields, {name: picture.info for name, picture in pictures.items()})
+        with translated(self._folder):
+            shard.group.add(key, fields, {name: picture.info for name, picture in pictures.items()})
         size = next(iter(pictures.values())).upright if pictures else (None, None)
         shard.rows.append(_row(len(shard.rows), key, sample.get(LABEL), size, fields))
         if shard.group.size >= self._options.shard_bytes:
-            self._end(split)
+            self._end(shard.split)
 
     def finish(self) -> list[Finished]:
         for split in sorted(self._open):
             self._end(split)
         return self._finished
 
+    def _shard(self, split: str) -> _Open:
+        if split not in self._open:
+            group = Group(self._folder, formats=self._options.formats, options=self._options.by_format())
+            self._open[split] = _Open(split, group)
+        return self._open[split]
+
     def _end(self, split: str) -> None:
         shard = self._open.pop(split)
-        with shard.group:
+        with translated(self._folder), shard.group:
             row = shard.group.finish(self._lake.objects, split)
         finished = Finished(row, pa.Table.from_pylist(shard.rows, schema=COLUMNS), shard.group.fields)
         self._journal.add(finished)
         self._finished.append(finished)
+
+
+def _split(key: str, sample: Mapping[str, Value], splits: Splits) -> str:
+    """The split of a sample: the one that it names, or by its key."""
+    named = sample.get(SPLIT)
+    if named is not None and not isinstance(named, str):
+        raise InvalidArgument(f"{key!r}: a split is named by a text; got {named!r}")
+    try:
+        return check_name(named, "split") if named else splits.of(key, key)
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{key!r} cannot be a key: it is not Unicode text; escape its odd bytes first") from error
 
 
 def _examined(key: str, name: str, value: bytes) -> Picture:
@@ -146,7 +182,7 @@ def _row(row: int, key: str, label: Any, size: tuple[int | None, int | None], fi
         "label": None if label is None else str(label),
         "width": size[0],
         "height": size[1],
-        "bytes": sum(len(_bytes(value)) for value in fields.values()),
+        "bytes": sum(map(size_of, fields.values())),
         "source": key,
         "source_etag": "",
         "source_blake3": digest.digest(),
@@ -155,12 +191,18 @@ def _row(row: int, key: str, label: Any, size: tuple[int | None, int | None], fi
 
 
 def _bytes(value: Value) -> bytes:
-    """The bytes of a value, for its size and to tell it from another."""
+    """The bytes of a value, to tell it from another."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if hasattr(value, "tobytes"):
-        return f"{value.dtype}{value.shape}".encode() + bytes(value.tobytes())
-    return canonical_json(value) if isinstance(value, str | int | float | bool | list | dict) else repr(value).encode()
+    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+        return f"{value.dtype}{value.shape}".encode() + value.tobytes()
+    with suppress(TypeError, ValueError):  # what JSON does not hold
+        return canonical_json(value)
+    if isinstance(value, Mapping):
+        return b"{%b}" % b",".join(b"%b:%b" % (_bytes(name), _bytes(each)) for name, each in value.items())
+    if isinstance(value, list | tuple | np.ndarray):
+        return b"[%b]" % b",".join(map(_bytes, value))
+    return repr(value).encode(errors="backslashreplace")
 
 
 def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteOptions) -> Version:

@@ -1,8 +1,8 @@
 """mosaicml-streaming as `streaming`, without torchvision and transformers.
 
-It imports both for its loaders of pictures and texts, and to tell batches apart in its own DataLoader; nothing here uses these. Its release
-also wants older numpy and transformers than the project has. So the two packages are declared here and left without a body: the code that is
-measured is its own.
+It imports both for its loaders of pictures and texts, and to tell batches apart in its own DataLoader; nothing here uses these. Its
+release also wants older ones than the project's other packages allow. So the two are declared here and left without a body: the code that
+is measured is its own.
 """
 
 import importlib.abc

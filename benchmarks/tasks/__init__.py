@@ -1,5 +1,5 @@
-"""What is measured. A `Task` names its contenders and makes the job that all of them get; a `LimitTask` has one probe, whose figures are held
-against limits.
+"""What is measured. A `Task` names its contenders and makes the job that all of them get; a `LimitTask` has one probe, whose figures are
+held against limits.
 
 `order.py` has neither, and a command of its own.
 """
@@ -57,7 +57,7 @@ class CannotPrepare(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The job, as JSON, that every contender gets, and a description of its inputs for the document. `close` ends what the task has started."""
+    """The job, as JSON, that every contender gets, and a description of its inputs for the document. `close` ends what it needs."""
 
     job: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Contenders that do the same work, in turns. `samples` are those of an epoch where the user does not say, `quick` of a run with --quick.
+    """Contenders that do the same work, in turns. `samples` are those of an epoch where the user does not say, `quick` those with --quick.
     `threads`, where it is not None, is what the task is defined with, whatever the user says."""
 
     name: str

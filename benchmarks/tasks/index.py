@@ -1,8 +1,8 @@
 """Indexing tars that are there, as `adopt` does: the look at each object, up to the bytes of its index. Nothing is copied.
 
-Once on tars of photographs, where payloads are jumped over, and once on a tar of members of 2 kB, where there is a header in every few blocks;
-each beside reading the same files with `read()` from the page cache. And once over HTTP, where what counts is how much is fetched: its
-verification holds the server's own log against the size of the files. Rates are bytes of tar a second, in MB/s, on one thread.
+Once on tars of photographs, where payloads are jumped over, and once on a tar of members of 2 kB, where there is a header in every few
+blocks; each beside reading the same files with `read()` from the page cache. And once over HTTP, where what counts is how much is fetched:
+its verification holds the server's own log against the size of the files. Rates are bytes of tar a second, in MB/s, on one thread.
 """
 
 import io

@@ -1,8 +1,8 @@
 """A version of a million shards and 10⁹ samples: opening it, planning an epoch, going to any position of it, and one more commit.
 
 The tables of shards are those of a real version: a thousand samples a shard, random digests, sizes and medians that differ, ten thousand
-shards a part, since a part is not merged any more once it has 256 MiB of metadata. The metadata are a stand-in, one object of that size which
-all parts share and nothing here reads: neither opening a version nor planning nor a commit does. There are no samples.
+shards a part, since a part is not merged any more once it has 256 MiB of metadata. The metadata are a stand-in, one object of that size
+which all parts share and nothing here reads: neither opening a version nor planning nor a commit does. There are no samples.
 
 The commit is what ends an ingest or a stream: a part with 16 new shards and their metadata is stored, parts that have piled up are merged,
 splits are counted, and the version is committed. (The verb `append`, which adds one dataset to another, reads the keys of both before.)

@@ -1,7 +1,7 @@
 """`where` over the metadata of 10⁸ samples, committed as a view.
 
-A million samples a part, in shards of a thousand. To save disk all parts share one table of metadata with a million different rows, so every
-part is read, decoded and filtered, and the same keys come in each. The probe knows how many samples must match.
+A million samples a part, in shards of a thousand. To save disk all parts share one table of metadata with a million different rows, so
+every part is read, decoded and filtered, and the same keys come in each. The probe knows how many samples must match.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,8 +1,8 @@
 """Write shards from a folder of photographs, bytes as they are, and make them durable.
 
 Everyone starts `threads` processes, reads the same files of one tree from the page cache, and leaves shards of about 64 MiB. Within the
-measured time all that was written is synced, files and folders: by the system itself where it does so, else by the benchmark right after, on
-as many threads. The verification reads everything back with the system's own reader and compares it with the sources, byte for byte.
+measured time all that was written is synced, files and folders: by the system itself where it does so, else by the benchmark right after,
+on as many threads. The verification reads everything back with the system's own reader and compares it with the sources, byte for byte.
 """
 
 import shutil

@@ -35,6 +35,7 @@ _INFER_SAMPLES: Final = 64  # a type from fewer would rest on too little: one ar
 _INFER_BYTES: Final = 64 << 20
 _PAGE_BYTES: Final = 64 << 20  # more than a row group has, so that a column of one is one page
 _READ_BYTES: Final = 32 << 20  # at a time, for checksums
+_TYPES: Final = {pa.string(): str, pa.int64(): int, pa.float64(): float, pa.bool_(): bool, pa.binary(): bytes}
 
 
 class Writer:
@@ -52,6 +53,7 @@ class Writer:
         self.size = 0
         self._limit = row_group_bytes
         self._schema = None if schema is None else _checked(schema)
+        self._required = [field.name for field in schema or () if not field.nullable]
         self._keys: dict[str, None] = {}
         self._waiting: list[tuple[str, Mapping[str, Any]]] = []  # samples that are not columns yet
         self._waiting_sizes: list[int] = []
@@ -66,11 +68,10 @@ class Writer:
         return self._schema
 
     def add(self, key: str, fields: Mapping[str, Any]) -> None:
-        """Append a sample. A field that is None counts as absent. Types are checked when a row group is full, so a value that does not
-        fit may be reported by a later call; the message names its key. Buffers are copied; lists and dicts must not change meanwhile."""
-        self._new_key(key)
-        if KEY_COLUMN in fields:
-            raise InvalidArgument(f"{key!r}: {KEY_COLUMN!r} is the column of the keys; give the field another name")
+        """Append a sample. A field that is None counts as absent. Where types are inferred, a value that does not go with those before it
+        may be reported by a later call; the message names its key. Buffers are copied; lists and dicts must not change meanwhile."""
+        self.check(key, fields)
+        self._keys[key] = None
         size = len(key) + sum(map(size_of, fields.values()))
         self._waiting.append((key, {name: _kept(value) for name, value in fields.items()}))
         self._waiting_sizes.append(size)
@@ -86,7 +87,8 @@ class Writer:
         if len(keys) != len(table):
             raise InvalidArgument(f"{len(keys)} keys for a table of {len(table)} rows; each row needs one")
         for key in keys:
-            self._new_key(key)
+            self._check_key(key)
+            self._keys[key] = None
         self._gather()
         if self._schema is None:
             self._schema = _checked(table.schema)
@@ -97,6 +99,28 @@ class Writer:
         self._ready_sizes += [each + (i < rest) for i in range(len(table))]
         self.size += table.nbytes
         self._write_full()
+
+    def check(self, key: str, fields: Mapping[str, Any]) -> None:
+        """Raise `InvalidArgument` for a sample that `add` would refuse."""
+        self._check_key(key)
+        if KEY_COLUMN in fields:
+            raise InvalidArgument(f"{key!r}: {KEY_COLUMN!r} is the column of the keys; give the field another name")
+        present = {name: value for name, value in fields.items() if value is not None}
+        if self._schema is None:
+            for name, value in present.items():
+                infer([key], name, [value])
+            return
+        for name in (name for name in self._required if name not in present):
+            raise InvalidArgument(f"{key!r} lacks the field {name!r}, and the schema says that every sample has it")
+        for name, value in present.items():
+            if self._schema.get_field_index(name) < 0:
+                have = ", ".join(sorted(column for column in self._schema.names if column != KEY_COLUMN))
+                raise InvalidArgument(
+                    f"{key!r} has the field {name!r}, which this shard does not; it has {have}; give the writer a schema with all fields"
+                )
+            column = self._schema.field(name)
+            if not _surely_fits(column.type, value):
+                from_values([key], column, [value])
 
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
@@ -120,7 +144,7 @@ class Writer:
             with contextlib.suppress(pa.ArrowException, OSError):
                 self._file.close()
 
-    def _new_key(self, key: str) -> None:
+    def _check_key(self, key: str) -> None:
         try:
             key.encode()
         except UnicodeEncodeError as error:
@@ -129,7 +153,6 @@ class Writer:
             raise InvalidArgument("a sample needs a key that is not empty")
         if key in self._keys:
             raise InvalidArgument(f"{key!r} is in this shard already; a key names one sample")
-        self._keys[key] = None
 
     def _gather(self) -> None:
         """Make columns of the samples that wait."""
@@ -139,14 +162,6 @@ class Writer:
             self._schema = _inferred(self._waiting)
         schema: Any = self._schema
         keys = [key for key, _ in self._waiting]
-        known = set(schema.names)
-        for key, fields in self._waiting:
-            unknown = [name for name, value in fields.items() if name not in known and value is not None]
-            if unknown:
-                raise InvalidArgument(
-                    f"{key!r} has the field {unknown[0]!r}, which this shard does not; it has {', '.join(sorted(known - {KEY_COLUMN}))}; "
-                    "give the writer a schema with all fields"
-                )
         columns = [from_values(keys, field, [fields.get(field.name) for _, fields in self._waiting]) for field in list(schema)[1:]]
         self._ready.append(pa.Table.from_arrays([pa.array(keys, pa.string()), *columns], schema=schema))
         self._ready_sizes += self._waiting_sizes
@@ -184,6 +199,11 @@ class Writer:
             except (pa.ArrowException, NotImplementedError) as error:
                 raise InvalidArgument(f"{schema} cannot be the schema of a Parquet shard: {error}") from error
         return self._file
+
+
+def _surely_fits(kind: pa.DataType, value: Any) -> bool:
+    """Whether a value of a sample is one that a column takes: the usual ones, without asking Arrow. False says nothing."""
+    return type(value) is _TYPES.get(kind) and (type(value) is not int or -(1 << 63) <= value < 1 << 63)
 
 
 def footer_at(end: bytes, size: int) -> int:

@@ -59,6 +59,10 @@ class ShardWriter(Protocol):
         """Append a sample. Raises `InvalidArgument`, naming the key and the field, for a value that the format cannot hold."""
         ...
 
+    def check(self, key: str, fields: Mapping[str, Value]) -> None:
+        """Raise `InvalidArgument` for a sample that `add` would refuse: so several writers can take a row together, or none."""
+        ...
+
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
         ...

@@ -8,6 +8,7 @@ give equal shards.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,8 @@ SUFFIX: Final = ".tar"
 _BLOCK: Final = 512
 _BASE_BYTES: Final = 84  # the same for all extensions: the members of a sample share a base, or readers take them for two
 _EXTENSION_BYTES: Final = 15  # with the dot, a name fills the 100 bytes of its header
+_EXTENSION: Final = re.compile(r"[ -.0-~]{1,15}\Z")
+_MEMBER_BYTES: Final = 8 << 30  # what a header can say is less
 _END: Final = bytes(2 * _BLOCK)
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@,~/ ()")
 _WRITE_BYTES: Final = 1 << 20
@@ -52,8 +55,10 @@ def member_name(key: str, extension: str) -> str:
         raise InvalidArgument(f"{key!r} cannot be a key: it is not Unicode text; escape its odd bytes first") from error
     if not raw:
         raise InvalidArgument("a sample needs a key that is not empty")
-    if not 1 <= len(extension) <= _EXTENSION_BYTES:
-        raise InvalidArgument(f"{extension!r} cannot be the name of a field in a tar shard: 1 to {_EXTENSION_BYTES} characters are allowed")
+    if not _EXTENSION.match(extension):
+        raise InvalidArgument(
+            f"{extension!r} cannot be the name of a field in a tar shard: 1 to {_EXTENSION_BYTES} ASCII characters without '/' are allowed"
+        )
     escaped = "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw)
     escaped = "/".join("%5F" + part[1:] if part.startswith("__") else part for part in escaped.split("/"))
     if len(escaped) > _BASE_BYTES:
@@ -81,17 +86,27 @@ class Writer:
 
     def add(self, key: str, fields: Mapping[str, bytes], images: Mapping[str, ImageInfo] | None = None) -> None:
         """Append a sample. `fields` maps extensions to bytes; `images` says what the headers of its images hold."""
+        self.check(key, fields)
         placed = {}
         for extension, data in sorted(fields.items()):
             name = member_name(key, extension)
-            if name in self._names:
-                raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
             self._names.add(name)
             self._write(_header(name, len(data)))
             placed[extension] = Placed(self.size, len(data), crc32c(data), (images or {}).get(extension))
             self._write(data)
             self._write(bytes(-len(data) % _BLOCK))
         self.rows.append(IndexRow(key, placed))
+
+    def check(self, key: str, fields: Mapping[str, bytes]) -> None:
+        """Raise `InvalidArgument` for a sample that `add` would refuse."""
+        for extension, data in fields.items():
+            name = member_name(key, extension)
+            if name in self._names:
+                raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
+            if not isinstance(data, bytes):
+                raise InvalidArgument(f"{key!r}: field {extension!r} holds {type(data).__name__}; a tar shard holds bytes")
+            if len(data) >= _MEMBER_BYTES:
+                raise InvalidArgument(f"{name} has {len(data)} bytes; a member of a tar shard holds less than 8 GiB")
 
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
@@ -176,8 +191,6 @@ def _as_bytes(piece: memoryview) -> bytes:
 
 def _header(name: str, size: int) -> bytes:
     """A ustar header (IEEE Std 1003.1-1988) of a regular file, owner 0, mode 0644, time 0."""
-    if size >= 8 << 30:
-        raise InvalidArgument(f"{name} has {size} bytes; a member of a tar shard holds less than 8 GiB")
     header = bytearray(_BLOCK)
     header[0 : len(name)] = name.encode("ascii")
     header[100:136] = b"0000644\x000000000\x000000000\x00%011o\x00" % size

@@ -57,14 +57,17 @@ class Writer:
 
     def add(self, key: str, fields: Mapping[str, Any]) -> None:
         """Append a sample. Raises `InvalidArgument` for a key twice, or a value that is no array of numbers or not like those before it."""
-        _check_key(key, self._seen)
-        values = {name: self._checked(key, name, value) for name, value in sorted(fields.items())}
-        self._fields.update({name: self._new(name, value) for name, value in values.items() if name not in self._fields})
+        values, new = self._checked(key, fields)
+        self._fields.update(new)
         for name, value in values.items():
             self._fields[name].put(len(self._keys), value, self._pack)
         self._seen.add(key)
         self._keys.append(key)
         self.size = self._pack.bytes + sum(each.buffered for each in self._fields.values())
+
+    def check(self, key: str, fields: Mapping[str, Any]) -> None:
+        """Raise `InvalidArgument` for a sample that `add` would refuse."""
+        self._checked(key, fields)
 
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
@@ -85,7 +88,13 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pack.__exit__(kind, error, trace)
 
-    def _checked(self, key: str, name: str, value: Any) -> npt.NDArray[Any]:
+    def _checked(self, key: str, fields: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, _Field]]:
+        """The values of a sample as arrays, and the fields that no sample before it has."""
+        _check_key(key, self._seen)
+        values = {name: self._as_array(key, name, value) for name, value in sorted(fields.items())}
+        return values, {name: self._new(name, value) for name, value in values.items() if name not in self._fields}
+
+    def _as_array(self, key: str, name: str, value: Any) -> npt.NDArray[Any]:
         array = np.asarray(value)
         if array.dtype.itemsize > _KINDS.get(array.dtype.kind, -1):
             raise InvalidArgument(

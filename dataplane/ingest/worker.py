@@ -14,7 +14,8 @@ import pyarrow as pa
 from blake3 import blake3
 
 from dataplane.errors import BadSample, InvalidArgument
-from dataplane.group import CLASS_FIELD, Group, size_of
+from dataplane.formats.parquet_values import size_of
+from dataplane.group import CLASS_FIELD, Group
 from dataplane.ingest.options import Bad
 from dataplane.ingest.plan import Task, Todo, Wanted
 from dataplane.ingest.source import Source

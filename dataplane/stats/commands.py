@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from dataplane.catalog import Version
-from dataplane.errors import InvalidArgument
-from dataplane.output import BAD_INPUT, AsJson, LakeUrl, command_line, emit, err, human_bytes, open_lake, out
+from dataplane.errors import InvalidArgument, redact
+from dataplane.output import BAD_INPUT, AsJson, LakeUrl, command_line, emit, err, human_bytes, lake_url, open_lake, out
 
 if TYPE_CHECKING:
     from dataplane.lake import Lake
@@ -170,6 +170,7 @@ def _print_version(
         out.print(part)
     if found is None:
         first = next(iter(version.splits), "train")
-        out.print(f'Next: in Python, Lake("…").dataset("{version}")["{first}"][0]', markup=False)
+        url = redact(lake_url(context, context.params.get("lake")))
+        out.print(f'Next: in Python, Lake("{url}").dataset("{version}")["{first}"][0]', markup=False)
     else:
         _print_next(html, command_line(context, f"show {version} --stats --html statistics.html"))

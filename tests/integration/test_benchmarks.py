@@ -4,6 +4,7 @@ import doctest
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,14 +16,22 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks import datasets, environments, harness, report
+from benchmarks import datasets, environments, harness, limits, report
 from benchmarks.cli import app
 from benchmarks.environments import Environment, EnvironmentFailed, python_of
+from benchmarks.peers.protocol import VerificationFailed
+from benchmarks.peers.random.reading import ReadContender
 from benchmarks.photographs import write_photographs
-from benchmarks.tasks import Contender, Request, jpeg
+from benchmarks.servers import nginx
+from benchmarks.tasks import TASKS, CannotPrepare, Contender, Limit, LimitTask, Request, Target, jpeg, load_task
+from benchmarks.tasks.random import Job as ReadJob
+from benchmarks.tasks.write import check_contents, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = 256
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") is None, reason="nginx is not installed"
+)
 needs_dali = pytest.mark.skipif(importlib.util.find_spec("nvidia") is None, reason="DALI is not installed")
 
 # A contender of the JPEG task in Pillow, right or wrong in the way that FAULT says.
@@ -271,6 +280,139 @@ def test_an_environment_adds_to_the_projects_own(tmp_path, monkeypatch):
         python_of(Environment("peer", lambda: ("benchpeer==2.0",)), under=tmp_path)
     installed = Environment("own", lambda: (f"numpy=={np.__version__}",))
     assert python_of(installed, under=tmp_path) == Path(sys.executable)
+
+
+def _quick(task, photographs, tmp_path, *peers):
+    """The document of a quick run."""
+    who = ("--peers", ",".join(peers)) if peers else ()
+    data = ("--data", str(photographs)) if photographs else ()
+    arguments = ["run", task, "--quick", "--json", *data, *who, "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _results(document):
+    assert [result["error"] for result in document["results"]] == [None] * len(document["results"])
+    assert all(result["median"] > 0 for result in document["results"])
+    return {result["contender"]: result for result in document["results"]}
+
+
+def test_writing_shards(photographs, tmp_path):
+    document = _quick("write", photographs, tmp_path, "dataplane", "webdataset", "cp", "cp-fsync")
+    results = _results(document)
+    for result in results.values():
+        assert result["checks"]["contents"] == "256 samples read back, equal to their sources byte for byte"
+        assert result["samples_per_round"] == [256]
+    assert [target["over"] for target in document["targets"]] == ["webdataset", "cp"]
+    assert {target["ours"] for target in document["targets"]} == {"dataplane"}
+    assert "fsync of every file" in results["webdataset"]["setup"]
+    assert not list((tmp_path / "cache" / "data").glob("*/write/*")), "what was written is still there"
+    copies = [path.stat().st_nlink for path in (tmp_path / "cache" / "data").glob("*/copies/*/*.jpg")]
+    assert copies == [1] * 256
+
+
+def test_reading_random_samples(photographs, tmp_path):
+    document = _quick("random", photographs, tmp_path, "dataplane", "loader", "webdataset", "read")
+    results = _results(document)
+    assert document["settings"]["threads"] == 1
+    for name in ("dataplane", "loader", "webdataset"):
+        assert results[name]["checks"]["contents"] == "256 samples read back, equal to their sources byte for byte"
+    (target,) = document["targets"]
+    assert (target["ours"], target["over"], target["at_least"]) == ("dataplane", "read", 0.5)
+
+
+@needs_nginx
+def test_whole_objects_and_indexing_over_a_server(photographs, tmp_path):
+    whole = _results(_quick("whole", photographs, tmp_path))
+    assert {name: result["checks"] for name, result in whole.items()} == {
+        name: {"objects": 8} for name in ("dataplane", "objects", "obstore")
+    }
+    document = _quick("index", photographs, tmp_path)
+    results = _results(document)
+    assert results["dataplane"]["checks"] == results["tarfile"]["checks"] == {"counted": 512}
+    assert results["small"]["checks"] == {"counted": 4096}
+    assert 0 < results["remote"]["checks"]["bytes_fetched"] < document["data"]["bytes"] / 2
+    assert {(target["ours"], target["over"]) for target in document["targets"]} == {("dataplane", "read"), ("small", "read-small")}
+
+
+@pytest.mark.parametrize("task", ["shards", "where"])
+def test_figures_against_limits(task, tmp_path):
+    document = _quick(task, None, tmp_path)
+    assert document["error"] is None
+    figures = {limit["figure"]: limit for limit in document["limits"]}
+    assert list(figures) == [limit.name for limit in load_task(task).limits]
+    assert all(len(limit["values"]) == 1 and limit["median"] > 0 for limit in figures.values())
+    for limit in figures.values():
+        assert limit["holds"] == (None if limit["at_most"] is None else limit["median"] <= limit["at_most"])
+    assert not list((tmp_path / "out").glob("*.svg"))
+    assert report.limit_table(document).row_count == len(figures)
+
+
+def test_a_probe_that_fails_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    text = "from benchmarks.limits import answer\ndef probe(job):\n    raise ValueError(job['why'])\nanswer(probe)\n"
+    (tmp_path / "broken_probe.py").write_text(text)
+    task = LimitTask("broken", "", "broken_probe", (Limit("time", "s", 1.0, ""),), lambda request: None, 1, 1)
+    schedule = harness.Schedule(rounds=2, seconds=0, timeout_seconds=60)
+    measured = limits.run(task, {"why": "no such version"}, schedule, logs=tmp_path, tell=lambda line: None)
+    assert measured.error == "ValueError: no such version"
+
+
+def test_contents_that_are_not_the_sources_do_not_count():
+    digests = {digest(b"one"): 2, digest(b"two"): 1}
+    assert check_contents([b"two", b"one", b"one"], digests) == "3 samples read back, equal to their sources byte for byte"
+    for wrong in ([b"one", b"two"], [b"one", b"one", b"two", b"two"], [b"one", b"one", b"twO"]):
+        with pytest.raises(VerificationFailed, match="were not read back as often as they should"):
+            check_contents(wrong, digests)
+
+
+def test_an_epoch_that_lacks_a_sample_does_not_count():
+    class Lossy:
+        setup, packages = "", ()
+
+        def epoch(self):
+            return iter([b"one"])
+
+    job = ReadJob(1, 0, "", [], "", 2, 6, {digest(b"one"): 2})
+    with pytest.raises(VerificationFailed, match="1 samples of 3 bytes came; 2 of 6 were expected"):
+        ReadContender(Lossy(), job).measure(0.1)
+    with pytest.raises(VerificationFailed):
+        ReadContender(Lossy(), job).verify()
+
+
+def test_targets_are_held_against_the_fastest_in_the_same_rounds():
+    def measured(name, role, rates):
+        return {"contender": name, "role": role, "error": None, "rates": rates, "median": sorted(rates)[1]}
+
+    results = [measured("mine", "ours", [4, 6, 8]), measured("slow", "peer", [1, 1, 1]), measured("quick", "peer", [2, 2, 2])]
+    reached = report.judged(Target(("slow", "quick"), 3.0), results)
+    assert reached["over"] == "quick"
+    assert reached["reached"] == {"median": 3.0, "low": 2.0, "high": 4.0}
+    assert reached["holds"]
+    assert not report.judged(Target(("quick",), 3.1), results)["holds"]
+    assert report.judged(Target(("absent",), 1.0), results) is None
+    assert report.judged(Target(("quick",), 1.0, ours="other"), results) is None
+
+
+@needs_nginx
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    (tmp_path / "access.log").mkdir()
+    with pytest.raises(CannotPrepare, match="nginx did not start"), nginx(tmp_path, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_says_what_it_measures(task):
+    loaded = load_task(task)
+    assert loaded.name == task
+    assert loaded.quick < loaded.samples
+    if isinstance(loaded, LimitTask):
+        assert importlib.util.find_spec(loaded.module)
+        return
+    names = {contender.name for contender in loaded.contenders}
+    assert all({*target.over, target.ours or target.over[0]} <= names for target in loaded.targets)
+    assert all(importlib.util.find_spec(contender.module) for contender in loaded.contenders)
 
 
 @pytest.mark.parametrize("module", [datasets, environments])

@@ -21,7 +21,7 @@ from dataplane.testing.recording import Call
 from tests.mutations import MUTATIONS, Trial, dump, refill, run_and_die, write_sources
 
 SOAK = bool(os.environ.get("DATAPLANE_SOAK"))
-MANY = 30  # calls: of commands that make more, the short form tries every second
+MANY = 20  # calls: of commands that make more, the short form tries every second
 SMALL = [mutation for mutation in MUTATIONS if mutation.name in {"init", "checkpoint"}]
 
 

@@ -574,7 +574,7 @@ def test_a_long_bad_list_is_shortened_on_the_screen_and_kept_in_the_lake(source,
     for number in range(1100):
         (source / f"{number:04d}.jpg").touch()
     shown = run(source, "pets", "--lake", lake.url)
-    assert "and 1,080 more; all of them: dataplane show pets@1 --json" in shown.output
+    assert f"and 1,080 more; all of them: dataplane --lake {lake.url} show pets@1 --json" in shown.output
     body = lake.catalog.version("pets").bad
     assert (body["count"], len(body["samples"])) == (1100, 1000)
     again = ingest(lake, source, "pets")

@@ -300,3 +300,32 @@ def test_the_command_says_what_it_did(source, tmp_path):
     assert "Rows of tables went into Parquet shards" in done.stdout
     told = json.loads(subprocess.run([*script, "--json"], capture_output=True, text=True, check=True).stdout)
     assert (told["kind"], told["format"], told["samples"]) == ("tables", "parquet", 5)
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 64 << 20])
+def test_files_that_do_not_go_together_are_listed_whatever_task_they_are_in(source, lake, shard_bytes):
+    put_parquet(source, "a.parquet", 0, 20)
+    put_parquet(source, "b.parquet", 20, 20, wide=True)
+    pq.write_table(table(40, 5).rename_columns(["id", "points", "kind", "tokens"]), source / "c.parquet")
+    pq.write_table(table(50, 5).set_column(1, "score", pa.array(["text"] * 5)), source / "d.parquet")
+    result = ingest(lake, source, "events", options=IngestOptions(key="id", shard_bytes=shard_bytes))
+    assert ({bad.source for bad in result.bad}, result.samples) == ({"c.parquet", "d.parquet"}, 40)
+    assert {field.name: str(field) for field in lake.dataset("events").schema.fields}["score"] == "value double"
+    assert max(lake.dataset("events").metadata(["score"]).column("score").to_pylist()) == 19.5
+    put_parquet(source, "e.parquet", 60, 5)
+    pq.write_table(table(70, 5).set_column(1, "score", pa.array(["text"] * 5)), source / "f.parquet")
+    assert ingest(lake, source, "events", options=IngestOptions(key="id", shard_bytes=shard_bytes)).samples == 45
+    assert verify_lake(lake).problems == []
+
+
+def test_a_file_that_became_bad_keeps_the_samples_that_it_had(source, lake):
+    put_parquet(source, "a.parquet", 0, 20)
+    put_parquet(source, "b.parquet", 20, 20)
+    ingest(lake, source, "events", options=IngestOptions(key="id"))
+    (source / "b.parquet").write_bytes(b"PAR1")
+    result = ingest(lake, source, "events", options=IngestOptions(key="id"))
+    assert ([bad.source for bad in result.bad], result.committed, result.samples) == (["b.parquet"], False, 40)
+    put_parquet(source, "a.parquet", 10, 10)
+    result = ingest(lake, source, "events", options=IngestOptions(key="id"))
+    assert (result.committed, result.samples, result.dropped) == (True, 30, 10)
+    assert sorted(rows(lake.dataset("events"))) == sorted(f"row-{i}" for i in range(10, 40))

@@ -109,7 +109,7 @@ def test_show(run, lake):
     assert document == run("show", "numbers@prod", "--json")
     assert run("show", "numbers", "--json")["version"] == 2
     text = run("show", "numbers")
-    for word in ("numbers@2", "train", "test", "one, three, two", "jpg (image)", 'dataset("numbers@2")'):
+    for word in ("numbers@2", "train", "test", "one, three, two", "jpg (image)", f'Lake("{lake.url}").dataset("numbers@2")["test"][0]'):
         assert word in text
 
 

@@ -1,7 +1,10 @@
 """`write`: samples from Python, whose fields go into the formats that suit them."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zarr
 
 from dataplane import Lake
 from dataplane.errors import BadSample, InvalidArgument, NotFound
@@ -147,3 +150,38 @@ def test_equal_samples_make_equal_objects(tmp_path):
     index = read_index(lake.objects.get(rows[0].index), where="x")
     assert index.keys() == [f"s/{i:03d}" for i in range(5)]
     assert [path.name for path in tmp_path.iterdir()] == ["lake"]
+
+
+def test_the_first_value_of_a_field_may_say_little(tmp_path):
+    lake = Lake.init(str(tmp_path / "lake"))
+    rows = [
+        {"__key__": f"{i:03d}", "words": ["w"] * (i % 3), "number": i / 2 if i % 5 else i, "at": {"x": None if i % 4 == 0 else 1.5}}
+        for i in range(200)
+    ]
+    dataset = write(lake, "x", rows)
+    types = {"at": "value struct<x: double>", "number": "value double", "words": "value list<string>"}
+    assert {field.name: str(field) for field in dataset.schema.fields} == types
+    write(lake, "y", [{"__key__": "a", "words": [], "at": {"x": None}}])
+    dataset = write(lake, "y", [{"__key__": "b", "words": ["w"], "at": {"x": 1.5}}])
+    assert {field.name: str(field) for field in dataset.schema.fields} == {name: types[name] for name in ("at", "words")}
+    write(lake, "y", [{"__key__": "c", "words": []}])
+    assert [list(sample.fields["words"]) for sample in lake.dataset("y")["train"]] == [[], ["w"], []]
+    with pytest.raises(InvalidArgument, match="'words' holds value list<string> in this dataset, not value list<int64>"):
+        write(lake, "y", [{"__key__": "d", "words": [1]}])
+
+
+def test_how_shards_are_cut_and_compressed_is_an_option(tmp_path):
+    lake = Lake.init(str(tmp_path / "lake"))
+    options = WriteOptions(row_group_bytes=1000, codecs={"v": "none"}, chunks={"v": (2, 3, 3)}, schema=pa.schema([("n", pa.int8())]))
+    rows = ({"__key__": f"{i:03d}", "n": i, "v": np.full((3, 3), i, np.int32)} for i in range(100))
+    dataset = write(lake, "x", rows, options=options)
+    paths = [str(lake.store.local_path(piece.ref)) for piece in dataset["train"].shards[0].row.pieces]
+    parquet = pq.ParquetFile(paths[0])
+    assert parquet.num_row_groups > 1
+    assert parquet.schema_arrow.field("n").type == pa.int8()
+    with zarr.storage.ZipStore(paths[1], mode="r") as store:
+        array = zarr.open_array(store, path="v", mode="r")
+        assert array.chunks == (2, 3, 3)
+        assert [type(codec).__name__ for codec in array.compressors] == ["Crc32cCodec"]
+    with pytest.raises(InvalidArgument, match="no codec 'lzma'"):
+        write(lake, "y", [{"__key__": "a", "v": np.ones((2, 2))}], options=WriteOptions(codecs="lzma"))

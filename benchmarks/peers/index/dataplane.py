@@ -1,4 +1,4 @@
-"""This project: what `adopt` does with each tar, up to the bytes of its index, which go to a store in memory. Nothing is read of a payload."""
+"""This project: what `adopt` does with each tar, up to the bytes of its index, which go to a store in memory."""
 
 import uuid
 from collections.abc import Mapping
