@@ -105,8 +105,7 @@ class Writer:
                 raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
             if not isinstance(data, bytes):
                 raise InvalidArgument(f"{key!r}: field {extension!r} holds {type(data).__name__}; a tar shard holds bytes")
-            if len(data) >= _MEMBER_BYTES:
-                raise InvalidArgument(f"{name} has {len(data)} bytes; a member of a tar shard holds less than 8 GiB")
+            _check_size(name, len(data))
 
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
@@ -189,8 +188,14 @@ def _as_bytes(piece: memoryview) -> bytes:
     return whole if type(whole) is bytes and len(whole) == len(piece) else bytes(piece)
 
 
+def _check_size(name: str, size: int) -> None:
+    if size >= _MEMBER_BYTES:
+        raise InvalidArgument(f"{name} has {size} bytes; a member of a tar shard holds less than 8 GiB")
+
+
 def _header(name: str, size: int) -> bytes:
     """A ustar header (IEEE Std 1003.1-1988) of a regular file, owner 0, mode 0644, time 0."""
+    _check_size(name, size)
     header = bytearray(_BLOCK)
     header[0 : len(name)] = name.encode("ascii")
     header[100:136] = b"0000644\x000000000\x000000000\x00%011o\x00" % size

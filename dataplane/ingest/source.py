@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 from blake3 import blake3
 
-from dataplane.errors import BadSample, InvalidArgument, NotFound, StoreError, StoreUnavailable
+from dataplane.errors import BadSample, InvalidArgument, NotFound, PermissionDenied, StoreError, StoreUnavailable
 from dataplane.ingest.options import Bad
-from dataplane.store import Store, open_store
+from dataplane.store import Store, open_store, split_url
 from dataplane.store.local import translated
 
 __all__ = ["Entry", "FolderSource", "Listing", "Source", "StoreSource", "open_source"]
@@ -75,9 +75,12 @@ class Source(Protocol):
 
 
 def open_source(url: str, *, apart: Sequence[str]) -> Source:
-    """The source at `url`: a folder, a `file://` URL, or the URL of a store. `apart` are folders, files or URLs that may lie inside but are
-    no part of it: the lake, a file of labels. Raises `NotFound` or `InvalidArgument` where there is no such folder."""
+    """The source at `url`: a folder, a file, a `file://` URL, or the URL of a store or an object. `apart` are folders, files or URLs that
+    may lie inside but are no part of it: the lake, a file of labels. Raises `NotFound` or `InvalidArgument` where nothing is there."""
     if "://" in url and not url.lower().startswith("file://"):
+        one = _one_object(url)
+        if one is not None:
+            return one
         store = open_store(url)
         inside = tuple(other[len(store.url) :].strip("/") for other in apart if f"{other}/".startswith(f"{store.url}/"))
         if "" in inside:
@@ -94,6 +97,19 @@ def open_source(url: str, *, apart: Sequence[str]) -> Source:
     if any(_inode(folder) in skip for folder in (real, *real.parents)):
         raise InvalidArgument(f"{root} lies inside the lake; give the folder that holds the data")
     return FolderSource(str(root), skip)
+
+
+def _one_object(url: str) -> Source | None:
+    """The source that is one object, where a URL is that of an object."""
+    root, path = split_url(url)
+    if not path or path.endswith("/") or root.endswith(":/"):
+        return None
+    store = open_store(root)
+    try:
+        store.head(path)
+    except (NotFound, PermissionDenied, InvalidArgument):
+        return None
+    return StoreSource(store, (), only=path)
 
 
 def _inode(path: Path) -> Inode:
@@ -209,10 +225,11 @@ class StoreSource:
 
     store: Store
     skip: tuple[str, ...]
+    only: str | None = None  # the one object that is meant
 
     @property
     def url(self) -> str:
-        return self.store.url
+        return self.store.url if self.only is None else f"{self.store.url}/{self.only}"
 
     @property
     def readers(self) -> int:
@@ -220,17 +237,20 @@ class StoreSource:
 
     def list(self, found: Callable[[int], None]) -> Listing:
         listing = Listing()
-        for chunk in self.store.list():
+        for chunk in self.store.list() if self.only is None else [[self.store.head(self.only)]]:
             for meta in chunk:
                 path = meta["path"]
                 outside = any(f"{path}/".startswith(f"{other}/") for other in self.skip)
                 if outside or path.endswith("/") or any(_hidden(part) for part in path.split("/")):
                     listing.ignored += 1
                 else:
-                    listing.entries.append(Entry(_shown(path), path, meta["size"], _store_etag(meta["e_tag"], meta["size"])))
+                    listing.entries.append(Entry(_shown(self._below(path)), path, meta["size"], _store_etag(meta["e_tag"], meta["size"])))
             found(len(listing.entries))
         listing.entries.sort(key=lambda entry: entry.path)
         return listing
+
+    def _below(self, path: str) -> str:
+        return path if self.only is None else path.rpartition("/")[2]
 
     def read(self, entry: Entry, limit: int | None = None) -> tuple[bytes, str]:
         try:

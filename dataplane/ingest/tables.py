@@ -22,6 +22,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from dataplane.errors import BadSample, InvalidArgument
+from dataplane.formats.parquet_write import KEY_COLUMN
 from dataplane.group import arrow_name
 from dataplane.ingest.source import Entry
 from dataplane.ingest.splits import Splits, key_hash
@@ -171,16 +172,30 @@ class Columns:
 
 
 def rows_of(path: str, first: int, table: pa.Table, columns: Columns, *, label: str | None, splits: Splits) -> Rows:
-    """What rows `first`, `first + 1`, … of a file become. Raises `BadSample` where a column is missing, or a key is."""
-    for option, name in (("--key", columns.key), ("--label-from column:", columns.label)):
+    """What rows `first`, `first + 1`, … of a file become. A column `__key__` holds the keys, as in our own shards, and is no field. Raises
+    `BadSample` where a column is missing or cannot be one, or where a key is missing."""
+    key = columns.key or (KEY_COLUMN if KEY_COLUMN in table.column_names else None)
+    for option, name in (("--key", key), ("--label-from column:", columns.label)):
         if name is not None and name not in table.column_names:
             raise BadSample(f"it has no column {name!r}, which {option} names; its columns are {', '.join(table.column_names)}")
-    keys = [f"{path}#{first + i}" for i in range(len(table))] if columns.key is None else _texts(table.column(columns.key), columns.key)
+    _check_names(table.column_names, key)
+    keys = [f"{path}#{first + i}" for i in range(len(table))] if key is None else _texts(table.column(key), key)
     labels: list[str | None] = [label] * len(table)
     if columns.label is not None:
         labels = [None if value is None else str(value) for value in table.column(columns.label).to_pylist()]
     names = np.array([splits.of(path, key) for key in keys], dtype=object)
-    return Rows(keys, names, labels, table)
+    return Rows(keys, names, labels, table.drop_columns([KEY_COLUMN]) if KEY_COLUMN in table.column_names else table)
+
+
+def _check_names(names: Sequence[str], key: str | None) -> None:
+    odd = next((name for name in names if not name or "/" in name), None)
+    if odd is not None:
+        raise BadSample(f"a column is named {odd!r}; fields have names, without '/'")
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise BadSample(f"two of its columns are named {twice!r}")
+    if KEY_COLUMN in names and key != KEY_COLUMN:
+        raise BadSample(f"it has a column {KEY_COLUMN!r}, which can only be the key; leave --key out, or rename it")
 
 
 def _texts(column: Any, name: str) -> list[str]:

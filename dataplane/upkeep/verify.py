@@ -12,12 +12,13 @@ from dataplane.formats.index import ShardIndex, read_index
 from dataplane.lake import Lake
 from dataplane.log import Entry, Log
 from dataplane.manifest import Part, Piece, ShardRow, read_shards
+from dataplane.marker import MARKER, marker_problem
 from dataplane.refs import Digest, Foreign, referenced
 from dataplane.store import Store, open_store, split_url
 from dataplane.upkeep.deep import check_metadata, check_piece
 from dataplane.upkeep.repair import Repairer
 
-__all__ = ["Problem", "Report", "referenced", "verify_lake"]
+__all__ = ["Problem", "Report", "verify_lake"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,9 @@ class _Verifier:
 
     def _everything(self) -> None:
         store = self.lake.store  # by their folders: of a log that lost its first entry, the catalog knows nothing
+        why = marker_problem(store)
+        if why is not None:
+            self.report.problems.append(Problem(MARKER, why))
         for name in folders(store, "datasets"):
             self._dataset(name)
             for tag in folders(store, f"datasets/{name}/tags"):

@@ -14,7 +14,7 @@ import pytest
 from dataplane import Lake
 from dataplane.log import Log
 from dataplane.store import open_store
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 25 if os.environ.get("DATAPLANE_SOAK") else 3

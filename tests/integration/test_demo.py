@@ -16,7 +16,7 @@ from PIL import Image
 
 from dataplane import Lake
 from dataplane.checkpoint import Checkpoints, open_model
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.pages import chromium
 
 DEMO = [sys.executable, "-c", "from dataplane.cli import main; main()", "demo"]

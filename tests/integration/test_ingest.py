@@ -25,7 +25,7 @@ from dataplane.ingest import IngestOptions, ingest
 from dataplane.ingest.command import ingest as command
 from dataplane.journal import leftovers
 from dataplane.store import open_store
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.folders import encode, jpeg, nobody, noise, write_folder
 
 FOLDER = IngestOptions(label_from="folder")

@@ -17,7 +17,7 @@ from dataplane import Lake
 from dataplane.errors import NotALake
 from dataplane.ingest import IngestOptions, ingest
 from dataplane.journal import leftovers
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.folders import start, write_folder
 
 SAMPLES = 120

@@ -9,7 +9,7 @@ from dataplane import Lake
 from dataplane.ingest import IngestOptions, ingest
 from dataplane.journal import leftovers
 from dataplane.store import open_store
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.folders import jpeg, start, write_folder
 
 OPTIONS = IngestOptions(label_from="folder", split="train=0.7,test=0.3", shard_bytes=10_000, workers=2)

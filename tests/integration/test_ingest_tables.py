@@ -19,7 +19,7 @@ from dataplane.errors import BadSources, NotFound, StorageFull
 from dataplane.ingest import IngestOptions, ingest
 from dataplane.store import open_store
 from dataplane.testing import Fault, FaultStore
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.folders import jpeg
 
 
@@ -290,6 +290,24 @@ def test_from_s3(s3):
     assert result.samples == 25
     assert len(rows(Lake(url).dataset("events"))) == 25
     assert ingest(url, source, "events", options=IngestOptions(key="id")).committed is False
+    one = ingest(url, f"{source}/deep/one.parquet", "one")
+    assert (one.samples, Lake(url).dataset("one")["train"].key("one.parquet#3").fields["score"]) == (25, 3)
+
+
+def test_the_column_of_keys_and_columns_that_cannot_be_fields(source, lake):
+    source.mkdir()
+    pq.write_table(pa.table({"__key__": ["a", "b"], "n": [1, 2]}), source / "a.parquet")
+    (source / "b.csv").write_text("n,n\n1,2\n")
+    (source / "c.csv").write_text("n,a/b\n1,2\n")
+    result = ingest(lake, source, "events")
+    assert rows(lake.dataset("events")) == {"a": {"n": 1}, "b": {"n": 2}}
+    assert {bad.source: bad.reason for bad in result.bad} == {
+        "b.csv": "two of its columns are named 'n'",
+        "c.csv": "a column is named 'a/b'; fields have names, without '/'",
+    }
+    with pytest.raises(BadSources) as caught:
+        ingest(lake, source / "a.parquet", "other", options=IngestOptions(key="n"))
+    assert caught.value.bad[0].reason == "it has a column '__key__', which can only be the key; leave --key out, or rename it"
 
 
 def test_the_command_says_what_it_did(source, tmp_path):

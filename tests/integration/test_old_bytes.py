@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from dataplane import Lake, journal
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 
 DATA = Path(__file__).parents[1] / "data"
 CONTENTS = json.loads((DATA / "lake-v1.json").read_text())

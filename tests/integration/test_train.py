@@ -22,7 +22,7 @@ from dataplane import Lake
 from dataplane.checkpoint import Checkpoints, open_model
 from dataplane.cli import build
 from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, StateMismatch
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.integration.digits import digits_lake
 from train import loop
 from train.config import TrainConfig, parse_config

@@ -12,7 +12,7 @@ from dataplane.catalog import Change, SplitCount
 from dataplane.manifest import METADATA, Part, write_metadata
 from dataplane.refs import Digest
 from dataplane.schema import Schema
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from dataplane.versions import append, clone, columns, diff, lineage, split, tag, where
 from loaders import CenterCrop, Int64, Loader, Normalize
 from tests import make

@@ -13,7 +13,7 @@ from dataplane import Lake
 from dataplane.errors import BadSources, NotFound
 from dataplane.ingest import IngestOptions, ingest
 from dataplane.ingest.splits import Splits
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from tests.folders import jpeg
 
 NAMES = st.sampled_from([f"{folder}/{number}" for folder in ("ant", "bee", "cat") for number in range(3)])

@@ -13,7 +13,7 @@ from dataplane.checkpoint import Checkpoints, Progress, Trained, open_model, pub
 from dataplane.errors import CommitConflict, CorruptObject, NotFound
 from dataplane.objects import digest_bytes
 from dataplane.refs import Digest
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 
 _PHOTOS = Trained("photos", 7, "id-of-the-commit")
 

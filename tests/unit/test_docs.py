@@ -21,7 +21,7 @@ from dataplane.cli import build
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?P<language>\w+)(?P<flags>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^(?:\$ )?(dataplane [^|>#\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"""^(?:\$ )?(dataplane (?:"[^"\n]*"|'[^'\n]*'|[^|>#"'\n])*)""", re.MULTILINE)
 
 
 def blocks(page, language):

@@ -5,8 +5,8 @@ import pytest
 from dataplane import Lake
 from dataplane.errors import NotFound
 from dataplane.manifest import Part, ShardRow, write_shards
-from dataplane.refs import Digest, ref_to_json
-from dataplane.verify import Problem, Report, referenced, verify_lake
+from dataplane.refs import Digest, ref_to_json, referenced
+from dataplane.upkeep import Problem, Report, verify_lake
 from tests import make
 
 

@@ -10,7 +10,7 @@ from dataplane import Lake
 from dataplane.catalog import Change
 from dataplane.errors import AlreadyExists, InvalidArgument, NotFound
 from dataplane.schema import Field, Schema
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from dataplane.versions import SchemaDiff, append, clone, diff, lineage, split, tag, tags, where
 from dataplane.versions.append import joined_schema
 from tests import make

@@ -9,7 +9,7 @@ from dataplane.errors import CommitConflict, InvalidArgument
 from dataplane.ingest.splits import Splits
 from dataplane.manifest import METADATA
 from dataplane.parts import split_counts, store_part
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from dataplane.versions import split, where
 from tests import make
 

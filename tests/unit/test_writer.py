@@ -10,7 +10,7 @@ from dataplane import Lake
 from dataplane.errors import BadSample, InvalidArgument, NotFound
 from dataplane.formats.index import read_index
 from dataplane.group import Group, format_of
-from dataplane.verify import verify_lake
+from dataplane.upkeep import verify_lake
 from dataplane.writer import WriteOptions, write
 from tests.folders import jpeg
 
