@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from blake3 import blake3
+import pyarrow.compute as pc
 
 from dataplane.catalog import Version
 from dataplane.errors import CorruptObject, InvalidArgument, NotFound
@@ -23,7 +23,7 @@ from dataplane.formats.index import ShardIndex, read_index
 from dataplane.formats.protocol import ShardReader, Value
 from dataplane.manifest import Part, Piece, ShardRow, Shards, read_metadata, read_shards
 from dataplane.objects import Objects, past_damage
-from dataplane.refs import ObjectRef
+from dataplane.refs import Digest, Foreign, ObjectRef
 from dataplane.schema import Schema
 from dataplane.store import Store
 from dataplane.store.local import LocalStore
@@ -33,7 +33,8 @@ __all__ = ["Dataset", "Sample", "Shard", "Split"]
 A = TypeVar("A")
 B = TypeVar("B")
 
-_INDEXES: Final = 512  # kept in memory a dataset: 10 to 50 kB each
+_INDEXES: Final = 512  # kept in memory a dataset: 10 to 50 kB each where samples are files
+_INDEX_BYTES: Final = 256 << 20  # of them: one of a million rows of a table has tens of megabytes
 _SHARDS_KEPT: Final = 4096  # rows of the manifest made into objects: about 1 kB each
 _AT_ONCE: Final = 8  # requests for different objects
 _KEPT_BYTES: Final = 30 << 20  # the largest block that glibc learns from has 32 MiB
@@ -133,7 +134,7 @@ class Split(Sequence[Sample]):
             yield from self.read_many(range(start, min(len(self), start + step)))
 
     def key(self, key: str) -> Sample:
-        """The sample with this key. The first call reads all keys of the split, later ones cost what `self[i]` does. Raises `NotFound`."""
+        """The sample with this key. The first call reads the metadata's keys, later ones cost what `self[i]` does. Raises `NotFound`."""
         return self.read_many([self.index_of(key)])[0]
 
     def index_of(self, key: str) -> int:
@@ -147,27 +148,30 @@ class Split(Sequence[Sample]):
 
     def read_many(self, indices: Sequence[int], fields: Sequence[str] | None = None) -> list[Sample]:
         """Samples in the order asked for, or just some of their fields. Those of one shard share requests, several shards are read at once,
-        and everything is checked as its format does it (see `past_damage`)."""
+        and everything is checked as its format does it (see `past_damage`). A field that a sample lacks, or all of its shard, is absent
+        from it; one that the dataset does not have is `NotFound`."""
         places = self._from_start(indices)
         numbers = np.searchsorted(self._starts, places, "right") - 1
         order = np.argsort(numbers, kind="stable")
         runs = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
+        known = {field.name for field in self.dataset.schema.fields}
 
         def read(run: npt.NDArray[np.int64]) -> list[Sample]:
             number = int(numbers[run[0]])
             shard = self.shards[number]
             rows = shard.rows(places[run] - self._starts[number]).tolist()
-            values, index = shard.read_many(rows, fields), shard.index
+            mine = None if fields is None else [name for name in fields if name not in known or name in shard.fields]
+            values, index = shard.read_many(rows, mine), shard.index
             return [Sample(index.key(row), value, told) for row, value, told in zip(rows, values, index.described(rows), strict=True)]
 
         found: dict[int, Sample] = {}
-        for run, samples in zip(runs, self._each(read, runs), strict=True):
+        for run, samples in zip(runs, self._each(read, runs, np.unique(numbers).tolist()), strict=True):
             found.update(zip(run.tolist(), samples, strict=True))
         return [found[place] for place in range(len(indices))]
 
-    def _each(self, read: Callable[[A], B], runs: Sequence[A]) -> list[B]:
+    def _each(self, read: Callable[[A], B], runs: Sequence[A], shards: Iterable[int]) -> list[B]:
         """What `read` gives of each shard. Of a folder one after the other: there, threads cost more than they save."""
-        if not isinstance(self.dataset.store, LocalStore):
+        if not isinstance(self.dataset.store, LocalStore) or any(_is_remote(self.shards[number].row) for number in shards):
             return _side_by_side(read, runs)
         _keep_freed_memory()
         return [read(run) for run in runs]
@@ -294,7 +298,8 @@ class _Opened:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._kept: OrderedDict[tuple[ObjectRef, str], tuple[ShardIndex, ShardReader | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[ObjectRef, Digest], tuple[ShardIndex, ShardReader | None]] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def index(self, row: ShardRow, piece: Piece) -> ShardIndex:
@@ -310,9 +315,9 @@ class _Opened:
 
     def _find(self, piece: Piece) -> tuple[ShardIndex, ShardReader | None] | None:
         with self._lock:
-            found = self._kept.get((piece.ref, piece.index.hex))
+            found = self._kept.get((piece.ref, piece.index))
             if found is not None:
-                self._kept.move_to_end((piece.ref, piece.index.hex))
+                self._kept.move_to_end((piece.ref, piece.index))
             return found
 
     def _open(self, row: ShardRow, piece: Piece) -> tuple[ShardIndex, ShardReader | None]:
@@ -324,23 +329,24 @@ class _Opened:
 
     def _keep(self, piece: Piece, index: ShardIndex, reader: ShardReader | None) -> None:
         with self._lock:
-            self._kept[piece.ref, piece.index.hex] = index, reader
-            while len(self._kept) > _INDEXES:
-                self._kept.popitem(last=False)
+            self._bytes += 0 if (piece.ref, piece.index) in self._kept else piece.index.size
+            self._kept[piece.ref, piece.index] = index, reader
+            while len(self._kept) > _INDEXES or (len(self._kept) > 1 and self._bytes > _INDEX_BYTES):
+                (_, forgotten), _ = self._kept.popitem(last=False)
+                self._bytes -= forgotten.size
 
 
 class _Keys:
     """Where the keys of a split stand: 16 bytes a sample. Equal hashes are told apart by reading the keys."""
 
-    def __init__(self, hashes: npt.NDArray[np.uint64], places: npt.NDArray[np.int64]) -> None:
+    def __init__(self, hashes: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> None:
         self._hashes = hashes
         self._places = places
 
     @classmethod
     def of(cls, split: Split) -> _Keys:
-        keys = [shard.index.keys() for shard in split.shards]
-        live = [shard.rows(np.arange(len(shard))) for shard in split.shards]
-        hashes = np.array([_hash(of[row]) for of, rows in zip(keys, live, strict=True) for row in rows], np.uint64)
+        parts = zip(split.dataset.parts, split._tables, strict=True)
+        hashes = _joined([_hashes(split, part, shards, int(shards.live[rows].sum())) for (part, shards), (_, rows) in parts if len(rows)])
         places = np.argsort(hashes, kind="stable")
         return cls(hashes[places], places)
 
@@ -354,8 +360,25 @@ class _Keys:
         return None
 
 
-def _hash(key: str) -> np.uint64:
-    return np.uint64(int.from_bytes(blake3(key.encode()).digest(8), "little"))
+_hash = hash  # of this process alone: it differs from one to the next
+
+
+def _hashes(split: Split, part: Part, shards: Shards, live: int) -> npt.NDArray[np.int64]:
+    """The hashes of the keys of a part's samples in a split, in the split's order."""
+    table = split.dataset.part_metadata(part, shards, ("split", "shard", "row", "key"))
+    table = table.filter(pc.equal(table.column("split"), split.name))
+    if len(table) != live:
+        where = f"{split.dataset.store.url}/{part.metadata.path}"
+        raise CorruptObject(f"{where} lists {len(table)} samples of {split}, which has {live} there; check with: dataplane verify")
+    keys = table.column("key").take(pa.array(np.lexsort([table.column(name).to_numpy() for name in ("row", "shard")])))
+    return np.fromiter((_hash(key) for chunk in keys.chunks for key in chunk.to_pylist()), np.int64, live)
+
+
+def _is_remote(row: ShardRow) -> bool:
+    """Whether an object of a shard was adopted where no folder of this machine is."""
+    return any(
+        isinstance(piece.ref, Foreign) and "://" in piece.ref.url and not piece.ref.url.startswith("file://") for piece in row.pieces
+    )
 
 
 @cache

@@ -108,9 +108,9 @@ class Group:
         return tuple(self._fields[name] for name in sorted(self._fields))
 
     def add(self, key: str, fields: Mapping[str, Value], images: Mapping[str, ImageInfo] | None = None) -> None:
-        """Append a sample; `images` says what the headers of its pictures hold. Raises `InvalidArgument` for a key twice, and for a value that
-        is not like those before it or that its format cannot hold: then no object has taken the row. Only where values of Python that are
-        not NumPy's do not go together, Parquet may find that out later, and the shard is of no use any more."""
+        """Append a sample; `images` says what the headers of its pictures hold. Raises `InvalidArgument` for a key twice, and for a value
+        that is not like those before it or that its format cannot hold: then no object has taken the row. Only whether the first values
+        of Python's own types go together Parquet may find out later, and then the shard is of no use any more."""
         if key in self._keys:
             raise InvalidArgument(f"{key!r} is the key of a sample of this shard already")
         fields = {name: bytes(value) if isinstance(value, bytearray | memoryview) else value for name, value in fields.items()}

@@ -21,15 +21,16 @@ from dataplane.formats import FORMATS
 from dataplane.formats.parquet_values import size_of
 from dataplane.formats.protocol import Value
 from dataplane.group import Group
-from dataplane.ingest.commit import edit, new_parts
+from dataplane.ingest.commit import Edit, edit, new_parts
 from dataplane.ingest.present import load
 from dataplane.ingest.scratch import scratch
 from dataplane.ingest.splits import Splits
 from dataplane.ingest.worker import CLASS_ID, COLUMNS
 from dataplane.journal import Finished, Journal
 from dataplane.lake import Lake
-from dataplane.parts import merged, split_counts
+from dataplane.parts import added, merged, split_counts
 from dataplane.prep.image import EXTENSIONS, Picture, examine
+from dataplane.schema import Schema
 from dataplane.store.local import translated
 
 __all__ = ["WriteOptions", "write"]
@@ -45,7 +46,9 @@ class WriteOptions:
     """How samples become shards. `split`: names and fractions, by a stable hash of the key, for samples that do not name theirs.
     `formats`: the format of a field ("tar", "parquet", "zarr") where its values do not decide it (see `dataplane.group`). `schema`: a
     `pyarrow.Schema` that types the Parquet fields; without it the first samples of each shard do. `row_group_bytes`: of Parquet, before
-    compression; it is what reading one sample costs. `codecs` and `chunks`: of Zarr fields, see `dataplane.formats.zarr.Writer`."""
+    compression; it is what reading one sample costs. `codecs` and `chunks`: of Zarr fields, see `dataplane.formats.zarr.Writer`.
+    `new_keys`: no sample of the dataset has any of the keys, the caller says. Then nothing of it is read, and a write costs what it
+    brings, however large the dataset is; where that is not so, the dataset has two samples of one key."""
 
     split: str = "train=1"
     shard_bytes: int = 64 << 20
@@ -54,6 +57,7 @@ class WriteOptions:
     row_group_bytes: int = 256 << 10
     codecs: str | Mapping[str, str] = "zstd"
     chunks: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    new_keys: bool = False
 
     def __post_init__(self) -> None:
         if self.shard_bytes < 1:
@@ -122,7 +126,7 @@ class _Shards:
         if not isinstance(key, str) or not key:
             raise InvalidArgument(f"a sample needs its key, a text that is not empty, under {KEY!r}; got {key!r}")
         if key in self._keys:
-            raise InvalidArgument(f"{key!r} is the key of two samples; a key names one")
+            raise InvalidArgument(f"{key!r} comes twice; a key names one sample")
         self._keys.add(key)
         shard = self._shard(_split(key, sample, splits))
         fields = {name: value for name, value in sample.items() if name not in {KEY, SPLIT, LABEL} and value is not None}
@@ -206,7 +210,10 @@ def _bytes(value: Value) -> bytes:
 
 
 def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteOptions) -> Version:
+    if not finished:
+        raise InvalidArgument(f"there were no samples to write to {name!r}")
     state = load(lake, None)
+    parameters = {"split": options.split, "shard_bytes": options.shard_bytes}
 
     def make(newest: Version | None) -> Change | None:
         nonlocal state
@@ -214,14 +221,24 @@ def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteO
         change = edit(state, finished, {})
         if change.nothing:
             return None
-        fields = [field for item in change.finished for field in item.fields]
-        schema = state.schema.merged(dict.fromkeys(fields), ())
         parts = new_parts(lake.objects, state, change)
-        parameters = {"split": options.split, "shard_bytes": options.shard_bytes}
+        schema = _schema(state.schema, change.finished)
         return Change("write", parameters, schema, tuple(merged(lake.objects, [part for part, _ in parts])), split_counts(parts))
 
-    if not finished:
-        raise InvalidArgument(f"there were no samples to write to {name!r}")
-    version = lake.catalog.commit(name, make) or state.version
+    def extend(newest: Version | None) -> Change:
+        ((part, shards),) = new_parts(lake.objects, state, Edit(finished=list(finished)))
+        splits = split_counts([(part, shards)])
+        if newest is not None:
+            splits = {**newest.splits, **{s: added(newest.splits[s], n) if s in newest.splits else n for s, n in splits.items()}}
+        parts = (*newest.parts, part) if newest else (part,)
+        return Change(
+            "write", parameters, _schema(newest.schema if newest else Schema(), finished), tuple(merged(lake.objects, parts)), splits
+        )
+
+    version = lake.catalog.commit(name, extend if options.new_keys else make) or state.version
     assert version is not None
     return version
+
+
+def _schema(before: Schema, finished: Sequence[Finished]) -> Schema:
+    return before.merged(dict.fromkeys(field for item in finished for field in item.fields), ())

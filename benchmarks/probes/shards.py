@@ -32,8 +32,8 @@ def probe(job: dict[str, Any]) -> dict[str, Any]:
     order = _order(split, epoch=0)
     _place(split, order, 0, BATCH)
     planned = time.perf_counter()
-    if len(dataset["train"]) + len(dataset["val"]) != job["samples"]:
-        raise AssertionError(f"{dataset} has {len(dataset['train']) + len(dataset['val'])} samples; {job['samples']} were expected")
+    if dataset.version.samples != job["samples"] or len(split) != dataset.version.splits["train"].samples:
+        raise AssertionError(f"{dataset} has {dataset.version.samples} samples; {job['samples']} were expected")
     seeks = [_seek(split, order, int(position)) for position in np.random.default_rng(1).integers(len(order), size=SEEKS)]
     peak = memory("VmHWM")
     figures = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from dataplane.canonical import canonical_json
 from dataplane.errors import BadSample, InvalidArgument, NotFound
 from dataplane.formats import parquet
+from dataplane.formats.parquet_plan import batches
 from dataplane.ingest.finish import commit, taken_over
 from dataplane.ingest.job import Job, Outcome, Tally
-from dataplane.ingest.labels import COLUMN, Labels
+from dataplane.ingest.labels import COLUMN
 from dataplane.ingest.options import Bad, Progress
 from dataplane.ingest.pool import do_tasks
 from dataplane.ingest.present import load
@@ -51,10 +53,13 @@ _RESERVED: Final = (*METADATA.names, CLASS_ID, "split")
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The files of one task, read in order."""
+    """The files of one task, read in order. `labels` has one for each, None where rows have their own or none; `settings` are those that
+    decide what its shards hold."""
 
     number: int
     entries: tuple[Entry, ...]
+    labels: tuple[str | None, ...]
+    settings: bytes
 
     @property
     def samples(self) -> int:
@@ -68,8 +73,9 @@ class Tables:
 
     @property
     def id(self) -> str:
-        """The same for the same files with the same bytes."""
-        return blake3("\n".join(f"{entry.path} {entry.etag}" for entry in self.entries).encode()).hexdigest(16)
+        """The same for the same files with the same bytes and settings."""
+        files = [[entry.path, entry.etag, label] for entry, label in zip(self.entries, self.labels, strict=True)]
+        return blake3(self.settings + canonical_json(files)).hexdigest(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,6 @@ class TableContext:
     store: Store
     splits: Splits
     text: bool
-    labels: Labels | None
     columns: Columns
     in_hash_order: bool
     shard_bytes: int
@@ -100,16 +105,16 @@ class TableContext:
         files: list[_File] = []
         bad: list[Bad] = []
         keys: set[str] = set()
-        for entry in task.entries:
+        for entry, label in zip(task.entries, task.labels, strict=True):
             try:
-                files.append(_read(self, entry, keys, files))
+                files.append(_read(self, entry, label, keys, files))
             except BadSample as error:
                 bad.append(Bad(entry.path, str(error)))
             tick(1, entry.size)
+        schema = one_schema([file.pieces[0].table.schema for file in files])
+        files = _fitted(files, schema, bad)
         if not files:
             return TableDone(task, (), tuple(bad))
-        schema = one_schema([file.pieces[0].table.schema for file in files])
-        files = [replace(file, pieces=tuple(rows.fitted(schema) for rows in file.pieces)) for file in files]
         small = scalar_columns(schema, (rows.table for file in files for rows in file.pieces), _RESERVED)
         with _Shards(self, task, schema, small) as shards:
             for file in files:
@@ -123,11 +128,14 @@ def make_tables(job: Job, tally: Tally) -> Outcome:
     present = load(job.lake, job.lake.catalog.newest(job.name))
     if job.options.sync and not job.listing.entries:
         raise NotFound(f"{job.source.url} holds no file that could be read; --sync would drop all of {job.name}, so nothing was done")
-    plan = plan_tables(job.listing.entries, present.samples, sync=job.options.sync, same_settings=_settled(job, present.parameters))
     tally.bad = {bad.source: bad for bad in job.listing.bad}
+    labels = _labels(job, tally)
+    fit = [entry for entry in job.listing.entries if labels is None or entry.path in labels]
+    settled = _settled(job, present.parameters)
+    plan = plan_tables(fit, present.samples, sync=job.options.sync, same_settings=settled, labels=labels, unread=job.listing.unread)
     tally.kept = plan.kept
     with taken_over(job, tally) as journal:
-        done, left = _resumed(_tasks(plan.todo, job.options.shard_bytes), tally)
+        done, left = _resumed(_tasks(job, plan.todo, labels), tally)
         if left:
             done.extend(_make_shards(job, left, tally, journal()))
         done = _of_one_schema(done, present.schema, tally)
@@ -187,23 +195,37 @@ def _settled(job: Job, before: Any) -> bool:
     return all(before.get(name) == value for name, value in job.parameters.items() if name not in {"sync", "shard_bytes", "order"})
 
 
-def _tasks(entries: Sequence[Entry], shard_bytes: int) -> list[Tables]:
+def _labels(job: Job, tally: Tally) -> dict[str, str] | None:
+    """The labels of files, by path, where that is what decides them. Files without one are bad."""
+    if job.labels is None:
+        return None
+    labels = {}
+    for entry in job.listing.entries:
+        try:
+            labels[entry.path] = job.labels(entry.path, entry.path)
+        except BadSample as error:
+            tally.bad[entry.path] = Bad(entry.path, str(error))
+    return labels
+
+
+def _tasks(job: Job, entries: Sequence[Entry], labels: Mapping[str, str] | None) -> list[Tables]:
     """Files in order, as many together as fill a shard."""
-    tasks: list[Tables] = []
-    together: list[Entry] = []
-    for entry in entries:
-        if together and sum(other.size for other in together) + entry.size > shard_bytes:
-            tasks.append(Tables(len(tasks), tuple(together)))
-            together = []
-        together.append(entry)
-    return [*tasks, Tables(len(tasks), tuple(together))] if together else tasks
+    settings = canonical_json({name: value for name, value in job.parameters.items() if name != "sync"})
+    runs = batches([entry.size for entry in entries], job.options.shard_bytes)
+    together = [tuple(entries[i] for i in run) for run in runs]
+    return [
+        Tables(number, mine, tuple(labels[entry.path] if labels else None for entry in mine), settings)
+        for number, mine in enumerate(together)
+    ]
 
 
 def _resumed(tasks: Sequence[Tables], tally: Tally) -> tuple[list[Finished], list[Tables]]:
-    """The shards of tasks that a killed run had finished, and the tasks that are left."""
-    counts = Counter(item.task for item in tally.carried)
-    whole = {item.task for item in tally.carried if counts[item.task] == item.of}
-    taken = [item for task in tasks for item in tally.carried if task.id in whole and item.task == task.id]
+    """The shards of tasks that a killed run had finished, and the tasks that are left. Several runs may have finished the same shards."""
+    carried: dict[str, dict[str, Finished]] = {}
+    for item in tally.carried:
+        carried.setdefault(item.task, {})[item.metadata.column("key")[0].as_py()] = item
+    whole = {task: list(items.values()) for task, items in carried.items() if all(len(items) == item.of for item in items.values())}
+    taken = [item for task in tasks for item in whole.get(task.id, ())]
     tally.resumed = sum(item.shard.live for item in taken)
     return taken, [task for task in tasks if task.id not in whole]
 
@@ -227,7 +249,6 @@ def _make_shards(job: Job, tasks: Sequence[Tables], tally: Tally, journal: Journ
             job.lake.store,
             job.splits,
             job.kind == "text",
-            job.labels,
             Columns(options.key, column),
             options.order == "hash",
             options.shard_bytes,
@@ -254,10 +275,20 @@ class _File:
     pieces: tuple[Rows, ...]
 
 
-def _read(context: TableContext, entry: Entry, keys: set[str], before: Sequence[_File]) -> _File:
+def _fitted(files: Sequence[_File], schema: pa.Schema, bad: list[Bad]) -> list[_File]:
+    """The files with the columns of `schema`; those whose values do not fit are bad."""
+    fitted = []
+    for file in files:
+        try:
+            fitted.append(replace(file, pieces=tuple(rows.fitted(schema) for rows in file.pieces)))
+        except BadSample as error:
+            bad.append(Bad(file.path, str(error)))
+    return fitted
+
+
+def _read(context: TableContext, entry: Entry, label: str | None, keys: set[str], before: Sequence[_File]) -> _File:
     """A file that goes with those before it; its keys are added to `keys`. Raises `BadSample`."""
     data, etag = context.source.read(entry)
-    label = context.labels(entry.path, entry.path) if context.labels else None
     pieces: list[Rows] = []
     first = 0
     for table in read_tables(entry.path, data, text=context.text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -56,17 +56,30 @@ class TablePlan:
     drop: dict[str, bytes]
 
 
-def plan_tables(entries: Sequence[Entry], present: Any, *, sync: bool, same_settings: bool) -> TablePlan:
-    """What is to be done, given the samples that the dataset has (columns key, source, source_etag, source_blake3). Pure.
+def plan_tables(
+    entries: Sequence[Entry],
+    present: Any,
+    *,
+    sync: bool,
+    same_settings: bool,
+    labels: Mapping[str, str] | None = None,
+    unread: Sequence[str] = (),
+) -> TablePlan:
+    """What is to be done, given the samples that the dataset has (columns key, label, source, source_etag, source_blake3). Pure.
 
-    The samples of a file that has changed, and with `sync` of one that went away, are dropped; where the file still has a key, its new
-    sample takes the old one's place. With other settings than before, every file is read again.
+    The samples of a file that has changed, or has another label in `labels` now, and with `sync` of one that went away, are dropped; where
+    the file still has a key, its new sample takes the old one's place. With other settings than before, every file is read again. Nothing
+    has gone from the folders `unread`, as far as anybody knows.
     """
-    sources, etags = present.column("source"), present.column("source_etag")
-    known = dict(zip(sources.to_pylist(), etags.to_pylist(), strict=True)) if len(present) else {}
-    same = {entry.path for entry in entries if same_settings and known.get(entry.path) == entry.etag}
+    sources = present.column("source")
+    found = present.group_by("source", use_threads=False).aggregate([("source_etag", "last"), ("label", "last")])
+    columns = (found.column(name).to_pylist() for name in ("source", "source_etag_last", "label_last"))
+    known = {path: (etag, label) for path, etag, label in zip(*columns, strict=True)}
+    now = {entry.path: (entry.etag, labels[entry.path] if labels else known.get(entry.path, ("", None))[1]) for entry in entries}
+    same = {entry.path for entry in entries if same_settings and known.get(entry.path) == now[entry.path]}
     there = {entry.path for entry in entries}
-    gone = {path for path in known if (path in there and path not in same) or (sync and path not in there)}
+    closed = tuple(f"{folder}/" if folder else "" for folder in unread)
+    gone = {path for path in known if (path not in same if path in there else sync and not path.startswith(closed))}
     keep = pc.is_in(sources, value_set=pa.array(sorted(same), pa.string()))
     old = present.filter(pc.is_in(sources, value_set=pa.array(sorted(gone), pa.string())))
     drop = dict(zip(old.column("key").to_pylist(), old.column("source_blake3").to_pylist(), strict=True))
@@ -82,9 +95,22 @@ def read_tables(path: str, data: bytes, *, text: bool) -> list[pa.Table]:
     if reader is None:
         raise BadSample(f"it is no table: its name ends in none of {', '.join(sorted(_READERS))}")
     try:
-        return list(reader(pa.BufferReader(data)))
+        return [_usual(piece) for piece in reader(pa.BufferReader(data))]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadSample(f"it cannot be read as {extension}: {_first_line(error)}") from error
+
+
+def _usual(table: pa.Table) -> pa.Table:
+    """The same values, checked, and in the usual types instead of those that only save memory. Raises Arrow's errors."""
+    table.validate(full=True)  # a Parquet or Arrow file may say that bytes are text
+    for i, column in enumerate(table.schema):
+        kind = column.type
+        if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+            values = pc.run_end_decode(table.column(i)) if pa.types.is_run_end_encoded(kind) else table.column(i).cast(kind.value_type)
+            table = table.set_column(i, column.with_type(values.type), values)
+        elif str(kind) in _VIEWS:
+            table = table.set_column(i, column.with_type(_VIEWS[str(kind)]), table.column(i).cast(_VIEWS[str(kind)]))
+    return table
 
 
 def _csv(file: Any) -> Iterator[pa.Table]:
@@ -123,6 +149,7 @@ def _text(file: Any) -> Iterator[pa.Table]:
         yield pa.table({TEXT: pa.array(piece, pa.string())})
 
 
+_VIEWS: Final = {"string_view": pa.string(), "binary_view": pa.binary()}
 _READERS: Final = {
     "csv": _csv,
     "tsv": _tsv,
@@ -154,8 +181,14 @@ class Rows:
     table: pa.Table = field(repr=False)
 
     def fitted(self, schema: pa.Schema) -> Rows:
-        """The same rows, with the columns as `schema` has them."""
-        return replace(self, table=self.table.select(schema.names).cast(schema))
+        """The same rows, with the columns as `schema` has them. Raises `BadSample` for a value that is lost by that."""
+        columns = []
+        for column in schema:
+            try:
+                columns.append(self.table.column(column.name).cast(column.type))
+            except (pa.ArrowException, ValueError) as error:
+                raise BadSample(f"its column {column.name!r} does not go into one of {column.type}: {_first_line(error)}") from error
+        return replace(self, table=pa.table(columns, schema=schema))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Rows:
         """Some of the rows, in this order."""
@@ -199,16 +232,18 @@ def _check_names(names: Sequence[str], key: str | None) -> None:
 
 
 def _texts(column: Any, name: str) -> list[str]:
-    if column.null_count:
-        raise BadSample(f"its column {name!r}, which is the key, is null in {column.null_count} rows")
-    return [str(value) for value in column.to_pylist()]
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        raise BadSample(f"its column {name!r} of {column.type} cannot give keys: text and numbers can")
+    keys = ["" if value is None else str(value) for value in column.to_pylist()]
+    if "" in keys:
+        raise BadSample(f"its column {name!r}, which is the key, is empty in {keys.count('')} rows")
+    return keys
 
 
 def one_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     """The schema of files with the same columns, numbers as wide as the widest. Raises `BadSample` where types do not go together."""
-    first = schemas[0]
     columns = []
-    for name in first.names:
+    for name in schemas[0].names if schemas else ():
         kinds = list(dict.fromkeys(schema.field(name).type for schema in schemas))
         try:
             columns.append(pa.unify_schemas([pa.schema([(name, kind)]) for kind in kinds], promote_options="permissive").field(0))
@@ -232,7 +267,7 @@ def schema_fields(schema: pa.Schema) -> tuple[Field, ...]:
 
 def scalar_columns(schema: pa.Schema, tables: Iterable[pa.Table], reserved: Sequence[str]) -> list[str]:
     """The columns small enough to stand in the metadata too, so that `where` can choose by them: numbers, times and short texts."""
-    texts = {column.name for column in schema if pa.types.is_string(column.type)}
+    texts = {column.name for column in schema if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)}
     for table in tables:
         texts -= {name for name in texts if not _is_short(table.column(name))}
     return [column.name for column in schema if column.name not in reserved and (_is_number(column.type) or column.name in texts)]

@@ -6,6 +6,8 @@ import pytest
 
 from dataplane import Lake
 from dataplane.ingest import IngestOptions, ingest
+from dataplane.ingest.source import Entry
+from dataplane.ingest.tables import plan_tables
 from dataplane.journal import Journal
 from dataplane.upkeep.verify import verify_lake
 
@@ -34,11 +36,11 @@ def values(lake, split="train"):
     ("odd", "message"),
     [
         ("k,n\n,1\nb,2\n", "its column 'k', which is the key, is empty in 1 rows"),
-        ("k,n,n\na,1,2\n", "two columns named 'n'"),
-        ("k,n,\na,1,2\n", "a column named ''"),
-        ("k,n,a/b\na,1,2\n", "a column named 'a/b'"),
-        (f"k,n\na,{2**60 + 1}\n", "its column 'n'"),
-        (pa.table({"k": ["a"], "n": [1], "__key__": ["a"]}), "a column named '__key__'"),
+        ("k,n,n\na,1,2\n", "columns are named 'n'"),
+        ("k,n,\na,1,2\n", "a column is named ''"),
+        ("k,n,a/b\na,1,2\n", "a column is named 'a/b'"),
+        (f"k,n\na,{2**60 + 1}\n", "its column 'n' does not go into one of double"),
+        (pa.table({"k": ["a"], "n": [1], "__key__": ["a"]}), "it has a column '__key__', which can only be the key"),
         (pa.table({"k": not_utf8(b"\xff\xfe"), "n": [1]}), "cannot be read as parquet: .*UTF8"),
         (pa.table({"k": pa.array([b"a"]), "n": [1]}), "its column 'k' of binary cannot give keys"),
     ],
@@ -114,7 +116,7 @@ def test_other_labels_are_not_taken_over_and_change_samples(source, lake, tmp_pa
     (source / "b.csv").write_text("n\n2\n")
     labels = tmp_path / "labels.csv"
     labels.write_text("path,label\na.csv,one\nb.csv,two\n")
-    options = {"label_from": f"csv:{labels}", "workers": 1, "shard_bytes": 1}
+    options = {"label_from": f"csv:{labels}", "shard_bytes": 1}
     killed(lake, source, monkeypatch, 1, **options)
     labels.write_text("path,label\na.csv,three\nb.csv,two\n")
     result = ingest(lake, source, "x", options=IngestOptions(**options))
@@ -144,3 +146,12 @@ def test_a_run_that_was_killed_behind_a_task_is_taken_over(source, lake, monkeyp
     killed(lake, source, monkeypatch, 2, split="train=0.5,test=0.5")
     result = ingest(lake, source, "x", options=IngestOptions(workers=1, split="train=0.5,test=0.5"))
     assert (result.samples, result.resumed) == (100, 100)
+
+
+def test_nothing_goes_from_a_folder_that_cannot_be_read():
+    columns = {"key": ["a#0", "b/c#0", "d#0"], "source": ["a", "b/c", "d"], "source_etag": ["1", "2", "3"], "label": [None] * 3}
+    present = pa.table({**columns, "source_blake3": [b"x"] * 3}).cast(
+        pa.schema([*((name, pa.string()) for name in columns), ("source_blake3", pa.binary())])
+    )
+    plan = plan_tables([Entry("a", "a", 1, "1")], present, sync=True, same_settings=True, unread=["b"])
+    assert (plan.todo, plan.kept, sorted(plan.drop)) == ((), 1, ["d#0"])

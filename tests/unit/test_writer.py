@@ -1,5 +1,7 @@
 """`write`: samples from Python, whose fields go into the formats that suit them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ from dataplane import Lake
 from dataplane.errors import BadSample, InvalidArgument, NotFound
 from dataplane.formats.index import read_index
 from dataplane.group import Group, format_of
+from dataplane.testing import RecordingStore
 from dataplane.upkeep import verify_lake
 from dataplane.writer import WriteOptions, write
 from tests.folders import jpeg
@@ -85,6 +88,25 @@ def test_writing_again_adds_replaces_and_does_nothing(lake):
     assert len(lake.dataset("mixed@1")["train"]) + len(lake.dataset("mixed@1")["test"]) == 20
 
 
+def test_new_keys_are_added_without_a_look_at_the_old_ones(tmp_path):
+    lake = Lake.init(str(tmp_path / "lake"))
+    options = replace(SMALL, new_keys=True)
+    for first in range(0, 60, 3):
+        write(lake, "mixed", (sample(i) for i in range(first, first + 3)), options=options)
+    dataset = lake.dataset("mixed")
+    assert dataset.number == 20
+    assert len(dataset.version.parts) < 16
+    found = {one.key: one for split in dataset.splits for one in dataset[split]}
+    assert all(same(found[f"s/{i:03d}"], sample(i)) for i in range(60))
+    assert sum(count.samples for count in dataset.version.splits.values()) == len(found) == 60
+    assert {name: len(dataset[name]) for name in dataset.splits} == {name: count.samples for name, count in dataset.version.splits.items()}
+    recorded = RecordingStore(lake.store)
+    write(Lake(recorded), "mixed", [sample(99)], options=options)
+    read = {call.path for call in recorded.calls if call.verb.startswith("get")}
+    assert not {part.metadata.path for part in dataset.version.parts[:-8]} & read
+    assert verify_lake(lake, deep=True).problems == []
+
+
 def test_a_sample_may_lack_fields_and_name_its_split(lake):
     rows = [
         {"__key__": "a", "__split__": "one", "txt": b"a"},
@@ -110,6 +132,7 @@ def test_a_sample_may_lack_fields_and_name_its_split(lake):
         ),
         ([{"__key__": "a", "n": 1}, {"__key__": "b", "n": "text"}], InvalidArgument, "'n'"),
         ([{"__key__": "a", "n": object()}], InvalidArgument, "'n'"),
+        ([{"__key__": "a", "n": 1}, {"__key__": "a", "n": 2}], InvalidArgument, "'a' is the key of two samples"),
     ],
 )
 def test_what_cannot_be_written(tmp_path, rows, error, message):
