@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import logging
 import os
-import socket
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,12 +22,14 @@ from typing import Any, Final
 import pyarrow as pa
 from blake3 import blake3
 
-from dataplane.errors import CorruptObject, NotFound, StoreError
+from dataplane.errors import CommitConflict, CorruptObject, NotFound, StoreError
 from dataplane.log import Entry, Log
 from dataplane.manifest import ShardRow
-from dataplane.process import started as _started
+from dataplane.process import Process, started
+from dataplane.refs import Digest, ref_to_json
 from dataplane.schema import Field
 from dataplane.store import Store
+from dataplane.sweeps import StoreClock
 
 __all__ = ["Finished", "Journal", "Leftover", "claim", "leftovers", "read", "remove", "retire", "stale", "writers"]
 
@@ -35,6 +37,7 @@ _logger = logging.getLogger("dataplane")
 
 BEAT_SECONDS: Final = 30.0
 DEAD_AFTER: Final = timedelta(minutes=10)
+_AT_ONCE: Final = 16
 
 _open: Final[set[str]] = set()  # journals that this process is writing: on a full disk one ends without being able to say so
 
@@ -73,9 +76,7 @@ class Journal:
                 "type": "begin",
                 "dataset": dataset,
                 "about": dict(about or {}),
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started": _started(os.getpid()),
+                **Process.own().to_json(),
             }
         )
         _open.add(self.id)
@@ -89,7 +90,7 @@ class Journal:
         self._beating.join()
         _open.discard(self.id)
         if not self._finished:  # the process may live on: say that nobody works on this any more
-            with suppress(StoreError):
+            with suppress(StoreError, CommitConflict):
                 self._append({"type": "end"})
 
     def add(self, finished: Finished) -> None:
@@ -112,6 +113,10 @@ class Journal:
             }
         )
 
+    def hold(self, objects: Iterable[Digest]) -> None:
+        """Record objects that this write will name when it commits: `gc` leaves them alone. No later run takes them over."""
+        self._append({"type": "objects", "objects": [ref_to_json(ref) for ref in objects]})
+
     def finish(self) -> None:
         """Remove the journal: what it names is committed, or not wanted any more."""
         self._stop.set()
@@ -122,12 +127,19 @@ class Journal:
         remove(self.store, self.id)
 
     def _append(self, body: Mapping[str, Any]) -> None:
-        with self._lock:
-            self._log.append(lambda _: body)
+        try:
+            with self._lock:
+                self._log.append(lambda _: body)
+        except NotFound as error:
+            raise CommitConflict(
+                f"the journal {self.store.url}/writers/{self.id} of this write was removed: for {DEAD_AFTER} nothing was heard of it, so another "
+                "run took over what it had finished; run the same command again"
+            ) from error
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            with suppress(StoreError):  # DEAD_AFTER has room for many missed beats; on a full disk the main thread says so
+            # DEAD_AFTER has room for many missed beats; on a full disk, or where the journal is gone, the main thread says so
+            with suppress(StoreError, CommitConflict):
                 self._append({"type": "beat"})
 
 
@@ -143,9 +155,12 @@ class Leftover:
 def leftovers(store: Store, dataset: str) -> list[Leftover]:
     """Journals of dead writers to `dataset`: of this machine's processes that are gone, and of silent ones elsewhere."""
     found = []
+    clock = StoreClock(store)
     for writer in writers(store):
+        if not writer.startswith(f"{dataset}-"):  # another dataset's, most of the time; what it says decides
+            continue
         entries = _entries(Log(store, f"writers/{writer}"))
-        if not entries or entries[0].body.get("dataset") != dataset or _alive(writer, entries) or _retired(entries):
+        if not entries or entries[0].body.get("dataset") != dataset or _retired(entries) or _alive(store, writer, entries, clock.now):
             continue
         shards = [_read(store, entry.body) for entry in entries if entry.body["type"] == "shard"]
         found.append(Leftover(writer, tuple(shard for shard in shards if shard), entries[0].body.get("about", {})))
@@ -157,16 +172,19 @@ def writers(store: Store) -> list[str]:
     return [prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in store.list_with_delimiter("writers")["common_prefixes"]]
 
 
-def read(store: Store, writer: str) -> list[Entry]:
-    """What a journal says; nothing where it is being removed. Raises `CorruptObject` where one of a writer at work is damaged."""
+def read(store: Store, writer: str, *, after: int = 0) -> list[Entry]:
+    """What a journal says, from behind entry `after` on; nothing where it is being removed. Raises `CorruptObject` where one of a writer at
+    work is damaged."""
     log = Log(store, f"writers/{writer}")
     entries: list[Entry] = []
     try:
-        entries.extend(log)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dataplane-journal") as pool:
+            entries.extend(pool.map(log.read, range(after + 1, log.newest() + 1)))
     except NotFound:
         pass
     except CorruptObject:
-        if entries and _alive(writer, entries):
+        known = _entries(log)
+        if known and _alive(store, writer, known, _local_time):
             raise
     return [] if _retired(entries) else entries
 
@@ -180,17 +198,12 @@ def claim(store: Store, writer: str) -> bool:
 def retire(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool:
     """Remove the journal of a writer that is dead, where nothing has been added to it for so long. Nobody takes over from it then."""
     log = Log(store, f"writers/{writer}")
+    judged = log.newest()
+    if not stale(store, writer, now=now, keep=keep):
+        return False
     entries = _entries(log)
-    if entries and not _retired(entries):
-        if _alive(writer, entries):
-            return False
-        judged = log.newest()
-        if not stale(store, writer, now=now, keep=keep):
-            return False
-        # Whoever claims it writes this number too, and one of the two finds it taken.
-        if not _add(log, lambda tip: tip.number == judged, "retired"):
-            return False
-    elif not stale(store, writer, now=now, keep=keep):
+    # Whoever claims it writes this number too, and one of the two finds it taken.
+    if entries and not _retired(entries) and not _add(log, lambda tip: tip.number == judged, "retired"):
         return False
     remove(store, writer)
     return True
@@ -199,8 +212,10 @@ def retire(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool
 def stale(store: Store, writer: str, *, now: datetime, keep: timedelta) -> bool:
     """A journal of a writer that is dead, or what is left of one, to which nothing has been added for so long."""
     times = [meta["last_modified"] for chunk in store.list(f"writers/{writer}") for meta in chunk]
+    if not times or now - max(times) < keep:
+        return False
     entries = _entries(Log(store, f"writers/{writer}"))
-    return bool(times) and now - max(times) >= keep and not (entries and _alive(writer, entries))
+    return not entries or _retired(entries) or not _alive(store, writer, entries, lambda: now)
 
 
 def _add(log: Log, fits: Callable[[Entry], bool], kind: str) -> bool:
@@ -249,11 +264,21 @@ def _read(store: Store, body: Mapping[str, Any]) -> Finished | None:
     return Finished(ShardRow.from_json(body["shard"]), table, fields, body.get("task", ""), body.get("of", 1))
 
 
-def _alive(writer: str, entries: Sequence[Entry]) -> bool:
+def _alive(store: Store, writer: str, entries: Sequence[Entry], now: Callable[[], datetime]) -> bool:
+    """Whether a journal's writer is at work. `now` gives the store's time: clocks of machines differ."""
     begin, last = entries[0].body, next(entry for entry in reversed(entries) if entry.body["type"] != "claimed")
     if last.body["type"] == "end":
         return False
-    if begin["host"] == socket.gethostname():
-        running = bool(begin["started"]) and _started(begin["pid"]) == begin["started"]
-        return running and (begin["pid"] != os.getpid() or writer in _open)
-    return datetime.now(UTC) - last.created < DEAD_AFTER
+    process = Process.from_json(begin)
+    if process.here():
+        running = bool(process.started) and started(process.pid) == process.started
+        return running and (process.pid != os.getpid() or writer in _open)
+    try:
+        written = store.head(Log(store, f"writers/{writer}").path(last.number))["last_modified"]
+    except NotFound:  # it is being removed
+        return False
+    return now() - written < DEAD_AFTER
+
+
+def _local_time() -> datetime:
+    return datetime.now(UTC)

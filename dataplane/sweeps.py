@@ -144,9 +144,10 @@ class Keeper:
     def put(self, ref: Digest, put: Callable[[], object]) -> None:
         """Call `put`, which leaves the object there and young; again where a collector took it away at that moment."""
         since = self._watch.known()
+        doubtful = since.threatens(ref.hex)  # it may be over by the time the put is done, and the object gone
         put()
-        while (sweep := self._watch.passed(ref.hex, since)) is not None:
-            since = sweep
+        while (sweep := self._watch.passed(ref.hex, since)) is not None or doubtful:
+            since, doubtful = sweep or since, False
             try:
                 self.store.head(ref.path)
             except NotFound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -25,7 +26,8 @@ from dataplane.ingest.commit import Edit, edit, new_parts
 from dataplane.ingest.present import load
 from dataplane.ingest.scratch import scratch
 from dataplane.ingest.splits import Splits
-from dataplane.ingest.worker import CLASS_ID, COLUMNS
+from dataplane.ingest.tables import scalar_columns
+from dataplane.ingest.worker import CLASS_ID, COLUMNS, RESERVED
 from dataplane.journal import Finished, Journal
 from dataplane.lake import Lake
 from dataplane.parts import added, merged, split_counts
@@ -38,6 +40,7 @@ __all__ = ["WriteOptions", "write"]
 KEY: Final = "__key__"
 SPLIT: Final = "__split__"
 LABEL: Final = "__label__"
+_SCALARS: Final = (bool, int, float, str, datetime, date, np.number, np.bool_, np.datetime64)
 _ANY: Final = 1 << 62  # pixels: whoever writes a picture has looked at it
 
 
@@ -100,6 +103,7 @@ class _Open:
     split: str
     group: Group
     rows: list[dict[str, Any]] = field(default_factory=list)
+    values: list[dict[str, Value]] = field(default_factory=list)  # those that may be small enough for the metadata too
 
 
 class _Shards:
@@ -126,7 +130,7 @@ class _Shards:
         if not isinstance(key, str) or not key:
             raise InvalidArgument(f"a sample needs its key, a text that is not empty, under {KEY!r}; got {key!r}")
         if key in self._keys:
-            raise InvalidArgument(f"{key!r} comes twice; a key names one sample")
+            raise InvalidArgument(f"{key!r} is the key of two samples; a key names one")
         self._keys.add(key)
         shard = self._shard(_split(key, sample, splits))
         fields = {name: value for name, value in sample.items() if name not in {KEY, SPLIT, LABEL} and value is not None}
@@ -135,6 +139,7 @@ class _Shards:
             shard.group.add(key, fields, {name: picture.info for name, picture in pictures.items()})
         size = next(iter(pictures.values())).upright if pictures else (None, None)
         shard.rows.append(_row(len(shard.rows), key, sample.get(LABEL), size, fields))
+        shard.values.append({name: value for name, value in fields.items() if isinstance(value, _SCALARS)})
         if shard.group.size >= self._options.shard_bytes:
             self._end(shard.split)
 
@@ -153,7 +158,8 @@ class _Shards:
         shard = self._open.pop(split)
         with translated(self._folder), shard.group:
             row = shard.group.finish(self._lake.objects, split)
-        finished = Finished(row, pa.Table.from_pylist(shard.rows, schema=COLUMNS), shard.group.fields)
+        metadata = _with_scalars(pa.Table.from_pylist(shard.rows, schema=COLUMNS), shard.values)
+        finished = Finished(row, metadata, shard.group.fields)
         self._journal.add(finished)
         self._finished.append(finished)
 
@@ -192,6 +198,18 @@ def _row(row: int, key: str, label: Any, size: tuple[int | None, int | None], fi
         "source_blake3": digest.digest(),
         CLASS_ID: -1,
     }
+
+
+def _with_scalars(metadata: Any, values: Sequence[Mapping[str, Value]]) -> Any:
+    """The metadata with what values are small enough to choose samples by: numbers, times and short texts."""
+    columns = {}
+    for name in sorted({name for each in values for name in each}):
+        with suppress(pa.ArrowException):  # of several types: then they are only in the shard
+            columns[name] = pa.array([each.get(name) for each in values])
+    table = pa.table(columns)
+    for name in scalar_columns(table.schema, [table], RESERVED):
+        metadata = metadata.append_column(name, table.column(name))
+    return metadata
 
 
 def _bytes(value: Value) -> bytes:

@@ -179,6 +179,7 @@ def _cut(want: _Wanted, span: npt.NDArray[np.uint8]) -> dict[str, FieldBytes]:
 def _damaged(want: _Wanted, fields: Mapping[str, FieldBytes]) -> str | None:
     """The first field whose bytes are not what the index says."""
     for name, placed in want.placed.items():
-        if placed.crc32c is not None and google_crc32c.value(fields[name].data) != placed.crc32c:
+        data = fields[name].data
+        if len(data) != placed.size or (placed.crc32c is not None and google_crc32c.value(data) != placed.crc32c):
             return name
     return None

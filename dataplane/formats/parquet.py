@@ -18,7 +18,7 @@ from dataplane.errors import BadSample, CorruptObject, InvalidArgument, NotFound
 from dataplane.formats.index import ShardIndex, write_keys
 from dataplane.formats.parquet_decode import check_chunks
 from dataplane.formats.parquet_plan import Layout, parse_footer
-from dataplane.formats.parquet_read import Columns, Reader
+from dataplane.formats.parquet_read import Cache, Columns, Reader
 from dataplane.formats.parquet_values import array
 from dataplane.formats.parquet_write import CHECKSUMS, FOOTER, KEY_COLUMN, KEYS, SUFFIX, Writer, checksums, footer_at
 from dataplane.objects import Objects
@@ -81,7 +81,7 @@ def index_of(objects: Objects, ref: ObjectRef, *, prefix: str, key_column: str |
     tail = footer_of(objects, ref)
     layout = parse_footer(tail, size=ref.size, where=objects.where(ref))
     check_chunks(layout)
-    columns = Columns(objects, ref, layout, None, 0)
+    columns = Columns(objects, ref, layout, None, Cache(0))
     if key_column is None and KEY_COLUMN in layout.fields and _holds_keys(layout.schema.field(KEY_COLUMN).type):
         key_column = KEY_COLUMN
     keys = [f"{prefix}#{row}" for row in range(layout.rows)] if key_column is None else _keys(columns, key_column)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,9 +23,9 @@ from dataplane.objects import Objects
 from dataplane.ranges import Span
 from dataplane.refs import ObjectRef
 
-__all__ = ["Columns", "Reader"]
+__all__ = ["Cache", "Columns", "Reader"]
 
-CACHE_BYTES: Final = 4 << 20
+CACHE_BYTES: Final = 256 << 20
 _BATCH_BYTES: Final = 64 << 20  # decoded at a time
 
 
@@ -32,16 +33,16 @@ class Columns:
     """The columns of a Parquet file, row group by row group. Thread-safe.
 
     `crcs` are the checksums of its index, None for a file of which nobody has computed them: then those of its pages are checked,
-    where its writer put any. Decoded columns of row groups are kept, least recently used first to go, up to `cache_bytes` (but the last
-    one used is kept whatever its size); 0 keeps nothing.
+    where its writer put any. Decoded columns of row groups are kept in `cache`.
     """
 
-    def __init__(self, objects: Objects, ref: ObjectRef, layout: Layout, crcs: npt.NDArray[np.uint32] | None, cache_bytes: int) -> None:
+    def __init__(self, objects: Objects, ref: ObjectRef, layout: Layout, crcs: npt.NDArray[np.uint32] | None, cache: Cache) -> None:
         self.layout = layout
         self.crcs = crcs
         self._objects = objects
         self._ref = ref
-        self._cache = _Cache(cache_bytes)
+        self._cache = cache
+        self._mine = object()
 
     def take(self, picks: Sequence[Pick], names: Sequence[str]) -> Iterator[pa.Table]:
         """The picked rows of each row group in turn. One request for all that is not kept, as long as it stays in bounds."""
@@ -75,11 +76,11 @@ class Columns:
 
     def _columns(self, groups: Sequence[int], names: Sequence[str]) -> dict[tuple[int, str], Any]:
         wanted = [(group, name) for group in groups for name in names]
-        found = self._cache.get(wanted)
+        found = self._cache.get(self._mine, wanted)
         missing = [each for each in wanted if each not in found]
         if missing:
             fetched = self._fetch(missing)
-            self._cache.put(fetched)
+            self._cache.put(self._mine, fetched)
             found.update(fetched)
         return found
 
@@ -112,10 +113,11 @@ class Reader:
 
     The unit of reading is a column chunk: one field of one row group. What is read is checked against the checksums of the index; of an
     adopted file that nobody has read through yet, against those of its pages, if it has any. A file with large row groups, as others write
-    them, is slow to read at random: a sample costs its row group.
+    them, is slow to read at random: a sample costs its row group. `cache_bytes`: of decoded columns that this reader keeps for itself; None
+    for what all others of the process keep together.
     """
 
-    def __init__(self, objects: Objects, ref: ObjectRef, index: ShardIndex, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, objects: Objects, ref: ObjectRef, index: ShardIndex, *, cache_bytes: int | None = None) -> None:
         if FOOTER not in index.sections:
             raise CorruptObject(f"{index.where} is not the index of a Parquet shard: it holds no footer; make it anew")
         layout = parse_footer(index.sections[FOOTER], size=ref.size, where=objects.where(ref))
@@ -124,7 +126,7 @@ class Reader:
                 f"{index.where} has {len(index)} keys, and {layout.where} has {layout.rows} rows; they are not of one shard"
             )
         self._keys_from = index.sections.get(KEYS, b"").decode()
-        self._columns = Columns(objects, ref, layout, _crcs(index, layout), cache_bytes)
+        self._columns = Columns(objects, ref, layout, _crcs(index, layout), _SHARED if cache_bytes is None else Cache(cache_bytes))
         self._index = index
         self.fields = tuple(sorted(name for name in layout.fields if name != KEY_COLUMN or self._keys_from != KEY_COLUMN))
 
@@ -215,33 +217,42 @@ class Reader:
             ) from error
 
 
-class _Cache:
-    """Decoded columns of row groups, the least recently used first to go. Thread-safe."""
+class Cache:
+    """Decoded columns of row groups of files (any objects stand for those), up to `limit_bytes`, the least recently used first to go; but
+    the row group used last is kept whatever its size. 0 keeps nothing. Thread-safe."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._held: OrderedDict[tuple[int, str], Any] = OrderedDict()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, and who holds the lock: for a process that was forked off."""
+        self._held: OrderedDict[tuple[object, int, str], Any] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Any]:
+    def get(self, file: object, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Any]:
         with self._lock:
-            found = {each: self._held[each] for each in wanted if each in self._held}
+            found = {each: self._held[file, *each] for each in wanted if (file, *each) in self._held}
             for each in found:
-                self._held.move_to_end(each)
+                self._held.move_to_end((file, *each))
             return found
 
-    def put(self, columns: dict[tuple[int, str], Any]) -> None:
+    def put(self, file: object, columns: Mapping[tuple[int, str], Any]) -> None:
         if not self._limit:
             return
-        last = next(reversed(columns))[0]
+        last = (file, next(reversed(list(columns)))[0])
         with self._lock:
             for each, column in columns.items():
-                if each not in self._held:
+                if (file, *each) not in self._held:
                     self._bytes += column.nbytes
-                    self._held[each] = column
-            while self._bytes > self._limit and next(iter(self._held))[0] != last:
+                    self._held[file, *each] = column
+            while self._bytes > self._limit and next(iter(self._held))[:2] != last:
                 self._bytes -= self._held.popitem(last=False)[1].nbytes
+
+
+_SHARED: Final = Cache(CACHE_BYTES)
+os.register_at_fork(after_in_child=_SHARED.clear)
 
 
 def _crcs(index: ShardIndex, layout: Layout) -> npt.NDArray[np.uint32] | None:

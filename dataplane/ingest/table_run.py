@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +38,9 @@ from dataplane.ingest.tables import (
     scalar_columns,
     schema_fields,
 )
-from dataplane.ingest.worker import CLASS_ID, Tick
+from dataplane.ingest.worker import RESERVED, Tick
 from dataplane.journal import Finished, Journal
-from dataplane.manifest import METADATA, ShardRow
+from dataplane.manifest import ShardRow
 from dataplane.objects import Objects
 from dataplane.schema import Schema
 from dataplane.store import Store
@@ -48,7 +48,6 @@ from dataplane.store.local import translated
 
 __all__ = ["make_tables"]
 
-_RESERVED: Final = (*METADATA.names, CLASS_ID, "split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class TableContext:
         files = _fitted(files, schema, bad)
         if not files:
             return TableDone(task, (), tuple(bad))
-        small = scalar_columns(schema, (rows.table for file in files for rows in file.pieces), _RESERVED)
+        small = scalar_columns(schema, (rows.table for file in files for rows in file.pieces), RESERVED)
         with _Shards(self, task, schema, small) as shards:
             for file in files:
                 for rows in file.pieces:

@@ -26,13 +26,15 @@ from dataplane.prep.sample import FileKind, Prepared, check_start, prepare, star
 from dataplane.store import Store
 from dataplane.store.local import translated
 
-__all__ = ["CLASS_ID", "COLUMNS", "Context", "Done", "do_task"]
+__all__ = ["CLASS_ID", "COLUMNS", "RESERVED", "Context", "Done", "do_task"]
 
 CLASS_ID: Final = "class_id"
 """The column that a journal's metadata has beside those of the manifest: the class id that lies in the shard, -1 where there is none."""
 
 _TICK_SECONDS: Final = 0.2
 COLUMNS: Final = pa.schema([*(column for column in METADATA if column.name != "shard"), pa.field(CLASS_ID, pa.int32(), nullable=False)])
+RESERVED: Final = (*COLUMNS.names, "shard", "split")
+"""Names that no further column of the metadata may have."""
 
 Tick = Callable[[int, int], None]
 """Hears of samples done and bytes read since it was last called."""

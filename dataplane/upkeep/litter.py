@@ -61,5 +61,6 @@ def _old(folder: Path, now: datetime, *, folders: bool) -> list[Path]:
 
 
 def _empty(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:
         return next(entries, None) is None
+    return False  # it is gone by now, or not ours to look into

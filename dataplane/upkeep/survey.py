@@ -7,25 +7,31 @@ believes that it names nothing deletes what it names.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dataplane import journal
 from dataplane.errors import CorruptObject
 from dataplane.intervals import Numbers
 from dataplane.lake import Lake
 from dataplane.log import Entry, Log
-from dataplane.manifest import Shards, read_shards
+from dataplane.manifest import open_table, read_shards
 from dataplane.refs import Digest, ref_from_json, referenced
 from dataplane.upkeep.users import versions_named
 
-__all__ = ["Marks", "Owner", "Survey", "objects_of", "part_tables"]
+__all__ = ["Marks", "Names", "Owner", "Survey", "objects_of", "part_tables"]
 
 _AT_ONCE: Final = 16
 _FILE = re.compile(r"(.+)/(\d{20})\.json")
+_NAMED: Final = ("blake3", "suffix", "index_blake3")  # columns of a table of shards
+_INDEX: Final = ".idx"
+_ROWS: Final = 1 << 14
 _KEPT_FOR: Final = {"tag": "keep_tagged", "run": "keep_used", "model": "keep_used"}
 
 
@@ -37,7 +43,10 @@ class Owner:
     name: str
 
 
-Visit = Callable[[Owner, Iterable[Digest]], None]
+Names = tuple[str, Sequence[bytes]]
+"""Objects of one suffix, by their digests: 32 bytes each."""
+
+Visit = Callable[[Owner, Iterable[Names]], None]
 
 
 class Marks:
@@ -46,10 +55,10 @@ class Marks:
     def __init__(self) -> None:
         self._of: dict[str, set[bytes]] = {}
 
-    def add(self, _: Owner, refs: Iterable[Digest]) -> None:
+    def add(self, _: Owner, found: Iterable[Names]) -> None:
         """Put objects into the set. A `Visit`."""
-        for ref in refs:
-            self._of.setdefault(ref.suffix, set()).add(bytes.fromhex(ref.hex))
+        for suffix, names in found:
+            self._of.setdefault(suffix, set()).update(names)
 
     def __contains__(self, ref: Digest) -> bool:
         return bytes.fromhex(ref.hex) in self._of.get(ref.suffix, ())
@@ -58,9 +67,36 @@ class Marks:
         return sum(map(len, self._of.values()))
 
 
-def objects_of(shards: Shards) -> Iterator[Digest]:
-    """The objects of the lake that a table of shards needs: those of shards that nothing is wanted of are not."""
-    return (ref for ref in shards.refs() if isinstance(ref, Digest))
+def objects_of(data: Any, *, where: str) -> Iterator[Names]:
+    """The objects of the lake that a table of shards needs: those of shards that nothing is wanted of are not. In columns, some thousand
+    shards at a time: a version has a million. Raises `CorruptObject` or `FormatTooNew`, naming `where`."""
+    live = read_shards(data, where=where).live
+    file = open_table(pa.BufferReader(pa.py_buffer(data)), where=where)
+    columns = [name for name in (*_NAMED, "beside") if name in file.schema_arrow.names]  # the first tables have nothing beside
+    at = 0
+    try:
+        for batch in file.iter_batches(_ROWS, columns=columns, use_threads=False):
+            rows = batch.filter(pa.array(live[at : at + len(batch)] > 0))
+            at += len(batch)
+            yield from _names(*(rows.column(name) for name in _NAMED))
+            if "beside" in columns:
+                beside = pc.list_flatten(rows.column("beside"))
+                yield from _names(*(pc.struct_field(beside, name) for name in _NAMED))
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptObject(f"{where} is not a table of shards: {error}") from error
+
+
+def _names(blake3: Any, suffixes: Any, indexes: Any) -> Iterator[Names]:
+    """What columns of shards name. Adopted objects have no digest."""
+    for suffix in pc.unique(suffixes).drop_null().to_pylist():
+        mine = pc.and_kleene(pc.equal(suffixes, suffix), pc.is_valid(blake3))
+        yield suffix, blake3.filter(mine).to_pylist()
+    yield _INDEX, indexes.to_pylist()
+
+
+def _named(body: Any) -> Iterator[Names]:
+    """The objects that a commit names itself."""
+    return ((ref.suffix, (bytes.fromhex(ref.hex),)) for ref in referenced(body))
 
 
 def part_tables(body: Mapping[str, Any]) -> Iterator[Digest]:
@@ -158,7 +194,7 @@ class Survey:
     def _run_or_model(self, kind: str, prefix: str, files: Mapping[int, datetime]) -> None:
         owner = Owner(kind, prefix.split("/")[1])
         for entry in self._entries(prefix, files):
-            self._visit(owner, referenced(entry.body))
+            self._visit(owner, _named(entry.body))
             for name, number, commit in versions_named(entry.body):
                 self._named.setdefault((name, number), set()).add((kind[:-1], owner.name, commit))
 
@@ -195,21 +231,24 @@ class Survey:
 
     def _version(self, name: str, entry: Entry) -> None:
         owner = Owner("datasets", name)
-        self._visit(owner, referenced(entry.body))
+        self._visit(owner, _named(entry.body))
         for table in part_tables(entry.body):
             key = (owner if self._per_owner else None, table)
             if key not in self._tables:
                 self._tables.add(key)
-                shards = read_shards(self.lake.objects.get(table), where=self.lake.objects.where(table))
-                self._visit(owner, objects_of(shards))
+                self._visit(owner, objects_of(self.lake.objects.get(table), where=self.lake.objects.where(table)))
 
     # ------------------------------------------------------------------ journals
 
     def _journals(self) -> None:
         for writer in journal.writers(self.lake.store):
-            if writer not in self._ignored:
-                entries = journal.read(self.lake.store, writer)
-                self._visit(Owner("writers", writer), (ref for entry in entries for ref in referenced(entry.body)))
+            if writer in self._ignored:
+                continue
+            key = f"writers/{writer}"
+            entries = journal.read(self.lake.store, writer, after=self._read.get(key, 0))
+            if entries:
+                self._read[key] = entries[-1].number
+                self._visit(Owner("writers", writer), (names for entry in entries for names in _named(entry.body)))
 
 
 def _holds(user: tuple[str, str, str], gone: _Gone) -> bool:

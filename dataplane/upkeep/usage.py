@@ -9,7 +9,7 @@ from typing import Any
 
 from dataplane.lake import Lake
 from dataplane.refs import Digest, digest_of_path
-from dataplane.upkeep.survey import Owner, Survey
+from dataplane.upkeep.survey import Names, Owner, Survey
 
 __all__ = ["Usage", "UsageReport", "usage"]
 
@@ -68,13 +68,19 @@ class _Owned:
 
     def __init__(self) -> None:
         self.owners: dict[Owner, int] = {}
-        self.masks: dict[str, int] = {}  # by the end of the path: a truncated object is named all the same
+        self._masks: dict[str, dict[bytes, int]] = {}
 
-    def add(self, owner: Owner, refs: Iterable[Digest]) -> None:
+    def add(self, owner: Owner, found: Iterable[Names]) -> None:
+        """Note that `owner` names objects. A `Visit`."""
         bit = 1 << self.owners.setdefault(owner, len(self.owners))
-        for ref in refs:
-            name = ref.hex + ref.suffix
-            self.masks[name] = self.masks.get(name, 0) | bit
+        for suffix, names in found:
+            masks = self._masks.setdefault(suffix, {})
+            for name in names:
+                masks[name] = masks.get(name, 0) | bit
+
+    def mask(self, ref: Digest | None) -> int:
+        """Who names an object. Not by its size: one that was truncated is named all the same."""
+        return 0 if ref is None else self._masks.get(ref.suffix, {}).get(bytes.fromhex(ref.hex), 0)
 
 
 def usage(lake: Lake, *, progress: Callable[[int], None] = lambda count: None) -> UsageReport:
@@ -91,8 +97,7 @@ def usage(lake: Lake, *, progress: Callable[[int], None] = lambda count: None) -
     for chunk in lake.store.list("objects"):
         for meta in chunk:
             size = meta["size"]
-            ref = digest_of_path(meta["path"], size)
-            mask = owned.masks.get(ref.hex + ref.suffix, 0) if ref else 0
+            mask = owned.mask(digest_of_path(meta["path"], size))
             objects, total = objects + 1, total + size
             if not mask:
                 garbage_objects, garbage_bytes = garbage_objects + 1, garbage_bytes + size

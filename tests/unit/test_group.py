@@ -126,7 +126,7 @@ def test_a_sample_may_have_nothing_but_its_key(lake):
 
 @pytest.mark.parametrize("shard_bytes", [1, 1 << 20])
 def test_a_key_comes_once_in_what_is_written(lake, shard_bytes):
-    with pytest.raises(InvalidArgument, match="'a' comes twice"):
+    with pytest.raises(InvalidArgument, match="'a' is the key of two samples"):
         write(lake, "x", [{"__key__": "a", "n": 1}, {"__key__": "a", "n": 2}], options=WriteOptions(shard_bytes=shard_bytes))
     assert lake.datasets() == []
 

@@ -70,7 +70,7 @@ def test_a_writer_that_stopped_is_done_though_its_process_lives(lake):
 
 def test_another_machines_writer_is_dead_when_it_is_silent(lake, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(journal.socket, "gethostname", lambda: "elsewhere")
+        patch.setattr("dataplane.process.socket.gethostname", lambda: "elsewhere")
         Journal(lake.store, "numbers")
     assert leftovers(lake.store, "numbers") == []
     monkeypatch.setattr(journal, "DEAD_AFTER", journal.timedelta(0))
@@ -80,7 +80,7 @@ def test_another_machines_writer_is_dead_when_it_is_silent(lake, monkeypatch):
 def test_a_process_is_not_taken_for_a_later_one_with_its_number(lake, monkeypatch):
     Journal(lake.store, "numbers")
     assert leftovers(lake.store, "numbers") == []
-    monkeypatch.setattr(journal, "_started", lambda _: "another boot/123")
+    monkeypatch.setattr(journal, "started", lambda _: "another boot/123")
     assert len(leftovers(lake.store, "numbers")) == 1
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataplane.errors import BadSample, CorruptObject, InvalidArgument, NotFound, SourceChanged
-from dataplane.formats import parquet
+from dataplane.formats import parquet, parquet_read
 from dataplane.formats.index import read_index, write_keys
 from dataplane.formats.parquet_decode import opened as decoder
 from dataplane.objects import Objects
@@ -744,3 +744,24 @@ def test_duckdb_reads_it(ours):
     names = ["__key__", "caption", "label", "tags", "vector"]
     assert [dict(zip(names, row, strict=True)) for row in found] == [{name: row[name] for name in names} for row in ours.rows]
     assert duckdb.sql(f"select count(*) from '{ours.path}' where label = 1").fetchall() == [(sum(r["label"] == 1 for r in ours.rows),)]
+
+
+def test_readers_keep_decoded_columns_together(tmp_path, monkeypatch):
+    shared = parquet_read.Cache(50_000)
+    monkeypatch.setattr(parquet_read, "_SHARED", shared)
+    objects = Objects(open_store(str(tmp_path / "lake")))
+    readers = []
+    for number in range(8):
+        with parquet.Writer(tmp_path / "x.parquet", row_group_bytes=10_000) as writer:
+            for row in range(20):
+                writer.add(f"{row}", {"x": np.random.default_rng(100 * number + row).bytes(1000)})
+            ref, index = writer.finish()
+        objects.put_file(tmp_path / "x.parquet", suffix=".parquet", ref=ref)
+        readers.append(parquet.Reader(objects, ref, read_index(index, where="the index")))
+    first = [reader.read(3)["x"] for reader in readers]
+    assert [reader.read(3)["x"] for reader in readers] == first
+    assert len(set(first)) == 8
+    assert 0 < shared._bytes <= 50_000
+    assert shared._bytes == sum(column.nbytes for column in shared._held.values())
+    shared.clear()
+    assert readers[0].read(3)["x"] == first[0]

@@ -14,6 +14,7 @@ from dataplane.formats.index import read_index
 from dataplane.group import Group, format_of
 from dataplane.testing import RecordingStore
 from dataplane.upkeep import verify_lake
+from dataplane.versions import where
 from dataplane.writer import WriteOptions, write
 from tests.folders import jpeg
 
@@ -105,6 +106,15 @@ def test_new_keys_are_added_without_a_look_at_the_old_ones(tmp_path):
     read = {call.path for call in recorded.calls if call.verb.startswith("get")}
     assert not {part.metadata.path for part in dataset.version.parts[:-8]} & read
     assert verify_lake(lake, deep=True).problems == []
+
+
+def test_samples_are_chosen_by_their_small_values(tmp_path):
+    lake = Lake.init(str(tmp_path / "lake"))
+    write(lake, "mixed", (sample(i) for i in range(30)), options=SMALL)
+    where(lake, "mixed", "\"count\" >= 20 and caption <> 'number 25' and label = 'odd'", to="some")
+    chosen = lake.dataset("some")
+    assert sorted(one.key for split in chosen.splits for one in chosen[split]) == ["s/021", "s/023", "s/027", "s/029"]
+    assert not {"volume", "vector", "jpg"} & set(chosen.metadata().column_names)
 
 
 def test_a_sample_may_lack_fields_and_name_its_split(lake):
