@@ -239,7 +239,9 @@ class Dataset:
             path = self.store.local_path(part.shards) if isinstance(self.store, LocalStore) else None
             return read_shards(self._objects.get(part.shards), where=f"{self.store.url}/{part.shards.path}", path=path)
 
-        return tuple(zip(self.version.parts, _side_by_side(read, self.version.parts), strict=True))
+        parts = self.version.parts
+        local = isinstance(self.store, LocalStore)  # nothing to wait for; and each thread's heap would keep what passed through it
+        return tuple(zip(parts, map(read, parts) if local else _side_by_side(read, parts), strict=True))
 
     def metadata(self, columns: Sequence[str] | None = None) -> Any:
         """The metadata of the samples that this version has, as a `pyarrow.Table` with the column `split` added, or just some columns.

@@ -109,8 +109,8 @@ class Group:
 
     def add(self, key: str, fields: Mapping[str, Value], images: Mapping[str, ImageInfo] | None = None) -> None:
         """Append a sample; `images` says what the headers of its pictures hold. Raises `InvalidArgument` for a key twice, and for a value
-        that is not like those before it or that its format cannot hold: then no object has taken the row. Only whether the first values
-        of Python's own types go together Parquet may find out later, and then the shard is of no use any more."""
+        that is not like those before it or that its format cannot hold: then no object has taken the row. Only whether the first texts,
+        lists and dicts go together Parquet may find out later, and then the shard is of no use any more."""
         if key in self._keys:
             raise InvalidArgument(f"{key!r} is the key of a sample of this shard already")
         fields = {name: bytes(value) if isinstance(value, bytearray | memoryview) else value for name, value in fields.items()}
@@ -175,7 +175,7 @@ class Group:
 
     def _described(self, key: str, name: str, value: Value, images: Mapping[str, ImageInfo]) -> Field:
         known = self._fields.get(name)
-        if known is not None and not isinstance(value, np.ndarray | np.generic):
+        if known is not None and not isinstance(value, np.ndarray):
             return known
         found = field_of(name, value, self._formats.get(name) or format_of(value), picture=name in images)
         if known is not None and found != known:

@@ -127,9 +127,15 @@ class Journal:
         remove(self.store, self.id)
 
     def _append(self, body: Mapping[str, Any]) -> None:
+        def make(tip: Entry | None) -> Mapping[str, Any]:
+            if (tip is None) != (body["type"] == "begin"):
+                raise NotFound("no beginning")
+            return body
+
         try:
             with self._lock:
-                self._log.append(lambda _: body)
+                self._log.append(make)
+                self.store.head(self._log.path(1))  # where it is gone, a beat that was under way may have left later entries
         except NotFound as error:
             raise CommitConflict(
                 f"the journal {self.store.url}/writers/{self.id} of this write was removed: for {DEAD_AFTER} nothing was heard of it, so another "
@@ -267,7 +273,7 @@ def _read(store: Store, body: Mapping[str, Any]) -> Finished | None:
 def _alive(store: Store, writer: str, entries: Sequence[Entry], now: Callable[[], datetime]) -> bool:
     """Whether a journal's writer is at work. `now` gives the store's time: clocks of machines differ."""
     begin, last = entries[0].body, next(entry for entry in reversed(entries) if entry.body["type"] != "claimed")
-    if last.body["type"] == "end":
+    if begin["type"] != "begin" or last.body["type"] == "end":
         return False
     process = Process.from_json(begin)
     if process.here():

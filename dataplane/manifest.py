@@ -38,8 +38,8 @@ __all__ = [
 
 _FORMAT: Final = 1
 _BATCH: Final = 4096  # rows that are looked at together
-_SHARD_GROUP: Final = 1 << 12  # rows of a row group: what is decoded to look at one of them
-_GROUPS_KEPT: Final = 64  # of those, decoded: some 0.7 MB each
+_SHARD_GROUP: Final = 1 << 10  # rows of a row group: what is decoded to look at one of them
+_GROUPS_KEPT: Final = 8  # of those, decoded, a part: some 0.2 MB each
 _METADATA_GROUP: Final = 1 << 20
 _VERSION_KEY: Final = b"dataplane.manifest"
 

@@ -58,6 +58,7 @@ class Writer:
         self._waiting: list[tuple[str, Mapping[str, Any]]] = []  # samples that are not columns yet
         self._waiting_sizes: list[int] = []
         self._waiting_bytes = 0
+        self._first: dict[str, tuple[str, Any]] = {}  # key and value of the first sample that has a field
         self._ready: list[pa.Table] = []  # columns that are not in the file yet
         self._ready_sizes: list[int] = []
         self._file: pq.ParquetWriter | None = None
@@ -73,7 +74,11 @@ class Writer:
         self.check(key, fields)
         self._keys[key] = None
         size = len(key) + sum(map(size_of, fields.values()))
-        self._waiting.append((key, {name: _kept(value) for name, value in fields.items()}))
+        kept = {name: _kept(value) for name, value in fields.items()}
+        self._waiting.append((key, kept))
+        for name, value in kept.items() if self._schema is None else ():
+            if value is not None:
+                self._first.setdefault(name, (key, value))
         self._waiting_sizes.append(size)
         self._waiting_bytes += size
         self.size += size
@@ -108,7 +113,8 @@ class Writer:
         present = {name: value for name, value in fields.items() if value is not None}
         if self._schema is None:
             for name, value in present.items():
-                infer([key], name, [value])
+                first = self._first.get(name)
+                infer([key] if first is None else [first[0], key], name, [value] if first is None else [first[1], value])
             return
         for name in (name for name in self._required if name not in present):
             raise InvalidArgument(f"{key!r} lacks the field {name!r}, and the schema says that every sample has it")

@@ -79,4 +79,4 @@ def _arrays(path: str, data: bytes) -> Prepared:
     for name, array in arrays.items():
         if array.dtype.kind not in "biufc":
             raise BadSample(f"its array {name!r} holds {array.dtype}, not numbers")
-    return Prepared({name: array if array.ndim else array[()] for name, array in arrays.items()})
+    return Prepared({name: array if array.ndim else array.item() for name, array in arrays.items()})

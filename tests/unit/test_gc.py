@@ -12,7 +12,7 @@ from dataplane.checkpoint import Checkpoints, Progress, Trained
 from dataplane.errors import CommitConflict, CorruptObject, InvalidArgument, NotFound
 from dataplane.journal import Journal
 from dataplane.objects import Objects
-from dataplane.refs import ref_to_json
+from dataplane.refs import Digest, ref_to_json
 from dataplane.store import WrapperStore, open_store
 from dataplane.sweeps import Watch, announcements, sweep_body
 from dataplane.testing import Crashed, CrashStore
@@ -190,7 +190,7 @@ def dead_journal(lake, monkeypatch):
     """The journal of a writer that has died after it finished a shard."""
     mine = Journal(lake.store, "numbers")
     mine.add(make.finished(lake, "train", [1, 2]))
-    monkeypatch.setattr(journal, "_started", lambda _: "another boot/1")
+    monkeypatch.setattr(journal, "started", lambda _: "another boot/1")
     return mine.id
 
 
@@ -461,13 +461,11 @@ def test_an_announcement_blocks_only_what_it_names(local):
 
 
 def referenced_paths(lake, spec):
-    from dataplane.upkeep.survey import objects_of
-
     dataset = lake.dataset(spec)
     for part, shards in dataset.parts:
         yield part.shards.path
         yield part.metadata.path
-        yield from (ref.path for ref in objects_of(shards))
+        yield from (ref.path for ref in shards.refs() if isinstance(ref, Digest))
 
 
 def test_shards_that_nothing_is_wanted_of_go(local):

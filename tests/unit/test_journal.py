@@ -3,13 +3,16 @@
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dataplane import Lake, journal
+from dataplane.errors import CommitConflict
 from dataplane.journal import Journal, leftovers, remove
 from dataplane.log import Log
+from dataplane.refs import referenced
 from dataplane.store import WrapperStore
 from dataplane.testing import Fault, FaultStore
 from tests import make
@@ -82,6 +85,53 @@ def test_a_process_is_not_taken_for_a_later_one_with_its_number(lake, monkeypatc
     assert leftovers(lake.store, "numbers") == []
     monkeypatch.setattr(journal, "started", lambda _: "another boot/123")
     assert len(leftovers(lake.store, "numbers")) == 1
+
+
+def test_a_writer_in_another_container_is_left_alone(lake, monkeypatch):
+    """It has this host's name, and a number that means nothing here."""
+    with monkeypatch.context() as patch:
+        patch.setattr("dataplane.process._space", lambda: "pid:[1]")
+        patch.setattr(journal, "started", lambda _: "its boot/1")
+        mine = Journal(lake.store, "numbers")
+    assert mine.id not in (left.id for left in leftovers(lake.store, "numbers"))
+    assert not journal.retire(lake.store, mine.id, now=datetime.now(UTC), keep=timedelta(0))
+
+
+def test_a_machine_whose_clock_is_slow_is_not_dead(lake, monkeypatch):
+    """What was written a moment ago by the store's clock was, whatever the writer says."""
+
+    class Slow(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return super().now(zone) - timedelta(hours=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dataplane.process.socket.gethostname", lambda: "elsewhere")
+        patch.setattr("dataplane.log.datetime", Slow)
+        Journal(lake.store, "numbers")
+    assert leftovers(lake.store, "numbers") == []
+
+
+@pytest.mark.parametrize("late_beat", [False, True])
+def test_a_writer_hears_that_its_journal_is_gone(lake, late_beat):
+    with pytest.raises(CommitConflict, match="took over"), Journal(lake.store, "numbers") as mine:
+        remove(lake.store, mine.id)
+        if late_beat:
+            other = Log(lake.store, "writers/other")
+            other.append(lambda _: {"type": "begin"})
+            other.append(lambda _: {"type": "beat"})
+            lake.store.put(mine._log.path(2), bytes(lake.store.get(other.path(2)).buffer()))
+        mine.hold([])
+    assert not mine._beating.is_alive()
+
+
+def test_objects_that_are_held_are_named_and_not_taken_over(lake):
+    ref = lake.objects.put(b"one", suffix=".idx")
+    with Journal(lake.store, "numbers") as mine:
+        mine.hold([ref])
+    assert [list(referenced(entry.body)) for entry in journal.read(lake.store, mine.id)] == [[], [ref], []]
+    assert journal.read(lake.store, mine.id, after=2)[0].number == 3
+    assert [left.finished for left in leftovers(lake.store, "numbers")] == [()]
 
 
 class Third(WrapperStore):

@@ -80,5 +80,30 @@ def test_processes(monkeypatch):
     mine = Process.own()
     assert Process.from_json(mine.to_json()) == mine
     assert not mine.gone()
-    assert Process(mine.host, mine.pid, "another boot/1").gone()
-    assert not Process("elsewhere", mine.pid, "another boot/1").gone()
+    boot = mine.started.partition("/")[0]
+    assert Process(mine.host, mine.pid, f"{boot}/1", mine.space).gone()
+    assert Process(mine.host, mine.pid, f"{boot}/1").gone()  # the first ones did not say where their numbers count
+    assert not Process("elsewhere", mine.pid, f"{boot}/1", mine.space).gone()
+    assert not Process(mine.host, mine.pid, "another boot/1", mine.space).gone()  # another machine may have the same name
+    assert not Process(mine.host, mine.pid, f"{boot}/1", "pid:[1]").gone()  # or a container whose numbers are its own
+
+
+def test_an_object_that_went_while_its_writer_slept_is_put_again(store, monkeypatch):
+    """The announcement was known before the put, and is over after it: the object may have been deleted between."""
+    objects = Objects(store)
+    ref = digest_bytes(b"one", ".bin")
+    announcements(store).append(lambda _: sweep_body("me", [ref.hex]))
+    keeper = objects._keeper
+    assert keeper._watch.newest().threatens(ref.hex)
+    puts = []
+
+    def put():
+        store.put(ref.path, b"one")
+        if not puts:  # the collector deletes it, and this process is stopped until the announcement has lapsed
+            store.delete(ref.path)
+            keeper._watch._last.since -= 2 * sweeps.LEASE_SECONDS
+        puts.append(1)
+
+    keeper.put(ref, put)
+    assert len(puts) == 2
+    assert store.head(ref.path)["size"] == 3
