@@ -152,8 +152,8 @@ class Catalog:
         """Every commit of a dataset, newest first, and whether its version is still there."""
         live = self._there(name).live
         log = self.log(name)
-        for number in range(log.newest(), 0, -1):
-            yield _version(name, log.read(number)), number in live
+        for entry in log.read_many(range(log.newest(), 0, -1)):
+            yield _version(name, entry), entry.number in live
 
     def tag(self, name: str, tag: str, number: int) -> None:
         """Make `NAME@TAG` mean version `number` from now on."""
@@ -209,7 +209,7 @@ class Catalog:
         """The number that `spec` names, and its entry where that was read on the way."""
         name, which = parse_spec(spec)
         state = self._there(name)
-        number = state.newest if which is None else int(which) if which.isdecimal() else self.tagged(name, which)
+        number = state.newest if which is None else int(which) if which.isdecimal() and len(which) <= 20 else self.tagged(name, which)
         if not 1 <= number <= state.newest:
             raise NotFound(f"{name} has no version {number}; it has {state.live}")
         if number in state.expired:

@@ -24,6 +24,7 @@ from dataplane.formats.protocol import Value
 from dataplane.manifest import Piece, ShardRow
 from dataplane.objects import Objects
 from dataplane.schema import Field
+from dataplane.store import Draft, Drafts, Store
 
 __all__ = ["CLASS_FIELD", "Group", "array_name", "arrow_name", "field_of", "format_of", "type_name"]
 
@@ -79,13 +80,21 @@ class Group:
     """Writes one shard into a scratch folder. Not thread-safe; use it in a `with` block.
 
     `formats` says where fields go whose values do not decide it; a field stays in the format of its first value. `options` are what the
-    writers of the formats are given, by format. Equal samples give equal objects.
+    writers of the formats are given, by format. With a `store` that gives drafts, the one that `finish` will put the objects into, a tar is
+    written there at once instead of into the folder. Equal samples give equal objects.
     """
 
     def __init__(
-        self, folder: Path, *, formats: Mapping[str, str] | None = None, options: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        folder: Path,
+        *,
+        formats: Mapping[str, str] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        store: Store | None = None,
     ) -> None:
         self._folder = folder
+        self._drafts: Drafts | None = store if isinstance(store, Drafts) else None
+        self._draft: Draft | None = None
         self._options = options or {}
         self._stack = ExitStack()
         self._formats = dict(formats or {})
@@ -143,8 +152,12 @@ class Group:
         for format_ in sorted(self._writers, key=_FIRST.index):
             path = self._writers[format_].path
             ref, index = self._writers[format_].finish()
-            objects.put_file(path, suffix=ref.suffix, ref=ref)
-            path.unlink()
+            if self._draft is not None and path == self._draft.path:
+                objects.put_draft(self._draft, ref)
+                self._draft.close()
+            else:
+                objects.put_file(path, suffix=ref.suffix, ref=ref)
+                path.unlink()
             pieces.append(Piece(format_, ref, objects.put(index, suffix=".idx")))
         self._settle()
         first, *beside = pieces
@@ -165,6 +178,12 @@ class Group:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
         for writer in self._writers.values():
+            self._remove(writer)
+
+    def _remove(self, writer: Any) -> None:
+        if self._draft is not None and writer.path == self._draft.path:
+            self._draft.close()
+        else:
             writer.path.unlink(missing_ok=True)
 
     def _settle(self) -> None:
@@ -184,8 +203,10 @@ class Group:
 
     def _open(self, format_: str) -> Any:
         module = importlib.import_module(f"dataplane.formats.{format_}")
-        path = self._folder / f"{id(self):x}{module.SUFFIX}"
-        writer = self._stack.enter_context(module.Writer(path, **self._options.get(format_, {})))
+        target: Path | Draft = self._folder / f"{id(self):x}{module.SUFFIX}"
+        if format_ == "tar" and self._drafts is not None:
+            target = self._draft = self._drafts.draft()
+        writer = self._stack.enter_context(module.Writer(target, **self._options.get(format_, {})))
         for key in self._keys:  # it comes late: the samples so far have none of its fields
             writer.add(key, {})
         return writer
@@ -193,4 +214,4 @@ class Group:
     def _forget(self, format_: str) -> None:
         writer = self._writers.pop(format_)
         writer.__exit__(None, None, None)
-        writer.path.unlink(missing_ok=True)
+        self._remove(writer)

@@ -12,7 +12,6 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,7 +36,6 @@ _logger = logging.getLogger("dataplane")
 
 BEAT_SECONDS: Final = 30.0
 DEAD_AFTER: Final = timedelta(minutes=10)
-_AT_ONCE: Final = 16
 
 _open: Final[set[str]] = set()  # journals that this process is writing: on a full disk one ends without being able to say so
 
@@ -138,8 +136,8 @@ class Journal:
                 self.store.head(self._log.path(1))  # where it is gone, a beat that was under way may have left later entries
         except NotFound as error:
             raise CommitConflict(
-                f"the journal {self.store.url}/writers/{self.id} of this write was removed: for {DEAD_AFTER} nothing was heard of it, so another "
-                "run took over what it had finished; run the same command again"
+                f"the journal {self.store.url}/writers/{self.id} of this write was removed: for {DEAD_AFTER} nothing was heard of it, so "
+                "another run took over what it had finished; run the same command again"
             ) from error
 
     def _beat(self) -> None:
@@ -184,8 +182,7 @@ def read(store: Store, writer: str, *, after: int = 0) -> list[Entry]:
     log = Log(store, f"writers/{writer}")
     entries: list[Entry] = []
     try:
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dataplane-journal") as pool:
-            entries.extend(pool.map(log.read, range(after + 1, log.newest() + 1)))
+        entries.extend(log.read_many(range(after + 1, log.newest() + 1)))
     except NotFound:
         pass
     except CorruptObject:

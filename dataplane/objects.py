@@ -16,7 +16,7 @@ from blake3 import blake3
 from dataplane.errors import AlreadyExists, CorruptObject, NotFound, SourceChanged
 from dataplane.ranges import Span, clip, resolve
 from dataplane.refs import Digest, Foreign, ObjectRef
-from dataplane.store import Offer, ReadMatching, Reject, Store, open_store, split_url
+from dataplane.store import Draft, Offer, ReadMatching, Reject, Store, open_store, split_url
 from dataplane.sweeps import Keeper
 
 if TYPE_CHECKING:
@@ -64,6 +64,23 @@ class Objects:
             self.store.offer(ref, path)
         return ref
 
+    def put_draft(self, draft: Draft, ref: Digest) -> None:
+        """Make a finished draft of this store the object `ref`, durably. The draft stays the caller's to close."""
+        published = False
+
+        def put() -> None:
+            nonlocal published
+            try:
+                if published:  # and collected since: its file cannot get a name again
+                    self.store.put(ref.path, draft.path)
+                else:
+                    draft.publish(ref.path)
+                published = True
+            except AlreadyExists:
+                self._reuse(ref, draft.path)
+
+        self._keeper.put(ref, put)
+
     def get(self, ref: ObjectRef) -> memoryview:
         """All bytes of an object, checked against its digest (see `past_damage`). Raises `NotFound` or `CorruptObject`."""
         if isinstance(ref, Foreign):
@@ -86,7 +103,7 @@ class Objects:
         except SourceChanged as error:
             raise SourceChanged(f"{error}; adopt it again, which makes a new version") from error
         except NotFound as error:
-            raise NotFound(f"{ref}: this adopted object is gone; put it back, or adopt again what is left") from error
+            raise NotFound(f"{ref}: this adopted object is gone; put it back, or leave its samples out with `where`") from error
 
     def _checked(self, ref: Digest) -> memoryview:
         data = memoryview(self.store.get(ref.path).buffer())

@@ -73,11 +73,15 @@ def plan_merge(samples: Sequence[int], metadata_bytes: Sequence[int]) -> int:
 
 
 def merged(objects: Objects, parts: Sequence[Part]) -> list[Part]:
-    """Parts in the same order with the same samples, of which those that have piled up at the end are one. Stores its tables."""
+    """Parts in the same order with the same samples, of which those that have piled up at the end are one. Stores its tables. Parts whose
+    columns of one name do not fit together stay as they are."""
     count = plan_merge([part.samples for part in parts], [part.metadata.size for part in parts])
     if not count:
         return list(parts)
-    return [*parts[:-count], _merge(objects, open_parts(objects, parts[-count:]))]
+    try:
+        return [*parts[:-count], _merge(objects, open_parts(objects, parts[-count:]))]
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of `concat_tables`; reading and writing have errors of their own
+        return list(parts)
 
 
 def _merge(objects: Objects, parts: Sequence[PartShards]) -> Part:

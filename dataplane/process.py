@@ -41,7 +41,7 @@ class Process:
         return self.host == socket.gethostname() and self.space in {"", _space()}
 
     def gone(self) -> bool:
-        """It was a process of this machine since it was started, and is no more. Of others nobody can tell: two machines may have one name."""
+        """It was a process of this machine since it was booted, and is no more. Of others nobody can tell: machines may share a name."""
         boot = self.started.partition("/")[0]
         return self.here() and bool(boot) and started(os.getpid()).startswith(f"{boot}/") and started(self.pid) != self.started
 

@@ -102,12 +102,11 @@ class Reader:
         if row.format != "tar" or COMPRESSED in index.sections:
             what = "a compressed tar" if row.format == "tar" else f"a shard of the format {row.format}"
             raise InvalidArgument(f"{row.ref} is {what}, which loaders do not read yet; read it with split.read_many, or ingest its files")
-        have = index.placed(spot.row)
         placed = {}
         for field, alternatives in self._source.fields.items():
-            found = next((have[name] for name in alternatives if name in have), None)
+            found = next((place for name in alternatives if (place := index.place(name, spot.row))), None)
             if found is None:
-                raise NotFound(f"it has no field {field!r}; it has {', '.join(have)}")
+                raise NotFound(f"it has no field {field!r}; it has {', '.join(index.placed(spot.row))}")
             placed[field] = found
         return _Wanted(row.ref, placed, min(p.offset for p in placed.values()), max(p.offset + p.size for p in placed.values()))
 

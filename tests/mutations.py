@@ -149,7 +149,7 @@ def tables(store: Store, files: Path) -> None:
 
 
 def adopt_two(store: Store, files: Path) -> None:
-    adopt(Lake.init(store), f"{files}/tars/shard-{{0..1}}.tar", "adopted", options=AdoptOptions(split="train"))
+    adopt(Lake.init(store), f"{files}/tars/shard-{{0..1}}.tar", "adopted", options=AdoptOptions(split="train", workers=1))
 
 
 def adopted_and_removed(store: Store, files: Path) -> None:
@@ -158,7 +158,7 @@ def adopted_and_removed(store: Store, files: Path) -> None:
 
 
 def adopt_all(store: Store, files: Path) -> None:
-    adopt(Lake(store), f"{files}/tars/shard-*.tar", "adopted", options=AdoptOptions(split="train"))
+    adopt(Lake(store), f"{files}/tars/shard-*.tar", "adopted", options=AdoptOptions(split="train", workers=1))
 
 
 def tag(store: Store, files: Path) -> None:

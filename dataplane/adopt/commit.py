@@ -45,13 +45,19 @@ class State:
         self.version = version
         self.dataset = None if version is None else Dataset(lake.store, version)
         self.parts: Sequence[PartShards] = self.dataset.parts if self.dataset else ()
-        self.at: dict[str, Place] = {}
+        self.at: dict[str, list[Place]] = {}  # several where a split has spread the samples of one
         for number, (_, shards) in enumerate(self.parts):
             table = shards.to_table().select(["url", "size", "etag", "version_id", "format", "split", "index_blake3"])
             for i, row in enumerate(table.to_pylist()):
                 if row["url"] is not None and shards.live[i]:
                     ref = Foreign(row["url"], row["size"], row["etag"], row["version_id"])
-                    self.at[ref.url] = Place(number, i, ref, row["format"], row["split"], row["index_blake3"].hex())
+                    place = Place(number, i, ref, row["format"], row["split"], row["index_blake3"].hex())
+                    self.at.setdefault(ref.url, []).append(place)
+
+    def has(self, ref: Foreign) -> bool:
+        """The version has samples of this very object."""
+        places = self.at.get(ref.url, ())
+        return bool(places) and all(place.ref == ref for place in places)
 
     @property
     def number(self) -> int:
@@ -96,18 +102,18 @@ def edit(state: State, looked: Sequence[Looked], *, anew: bool) -> Edit:
     change = Edit()
     fresh: list[Adopted] = []
     for item in looked:
-        place = state.at.get(item.found.url)
+        places = state.at.get(item.found.url, [])
         if item.shard is None:
-            if place is not None and place.ref != item.found.ref and item.format is not None:
-                change.gone.append(place)
+            if item.settled:  # what was recorded of it cannot be read any more where it has changed
+                change.gone += [place for place in places if place.ref != item.found.ref]
             continue
         row = item.shard.row
-        if place is not None and not anew and (place.ref, place.split, place.index) == (row.ref, row.split, row.index.hex):
+        same = [(place.ref, place.split, place.index) == (row.ref, row.split, row.index.hex) for place in places]
+        if places and all(same) and not anew:
             change.kept += 1
             continue
         fresh.append(item.shard)
-        if place is not None:
-            change.gone.append(place)
+        change.gone += places
     replaced = {place.ref.url for place in change.gone}
     present = state.keys(state.without(change.gone))
     for shard, again in zip(fresh, _repeated(present, [shard.keys for shard in fresh]), strict=True):

@@ -17,7 +17,16 @@ from dataplane.adopt import tars
 from dataplane.adopt.options import AdoptOptions
 from dataplane.adopt.source import Found
 from dataplane.adopt.windows import LOCAL, REMOTE, Costs
-from dataplane.errors import BadSample, CorruptObject, DataplaneError, InvalidArgument, NotFound, SourceChanged, StoreUnavailable
+from dataplane.errors import (
+    BadSample,
+    CorruptObject,
+    DataplaneError,
+    InvalidArgument,
+    NotFound,
+    SourceChanged,
+    StoreError,
+    StoreUnavailable,
+)
 from dataplane.formats import compressed, open_shard
 from dataplane.formats.compressed import Fetch
 from dataplane.formats.index import ShardIndex, read_index, write_keys, write_places
@@ -53,7 +62,8 @@ class Adopted:
 
 @dataclass(slots=True)
 class Looked:
-    """What came of one object. `format` is None where it is nothing that can be adopted."""
+    """What came of one object. `format` is None where it is nothing that can be adopted. `settled`: it was looked at, and once more would
+    come to the same."""
 
     found: Found
     format: str | None = None
@@ -63,6 +73,7 @@ class Looked:
     bytes_read: int = 0
     compression: str | None = None
     unlabelled: int = 0
+    settled: bool = False
 
 
 def nothing_of(found: Found, reason: str) -> Bad:
@@ -81,10 +92,12 @@ def look(found: Found, split: str, options: AdoptOptions, objects: Objects) -> L
         with _reading(found, objects, looked) as fetch:
             looker = _Looker(looked, split, options, objects, fetch)
             shard = looker.look()
+        looked.settled = True
     except StoreUnavailable:
         raise
     except DataplaneError as error:
         looked.bad = [nothing_of(found, str(error))]
+        looked.settled = isinstance(error, CorruptObject) or not isinstance(error, StoreError)
         shard = None
     if shard is not None:
         objects.put(looker.index, suffix=".idx")

@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from dataplane.adopt.commit import Edit, State, edit, new_parts
 from dataplane.adopt.look import Looked, look, nothing_of
 from dataplane.adopt.options import AdoptOptions, AdoptResult, Progress
 from dataplane.adopt.source import Found, Listing, find
 from dataplane.catalog import Change, Version, check_name
-from dataplane.errors import BadSources, InvalidArgument, NotALake, redact
+from dataplane.errors import BadSources, CommitConflict, InvalidArgument, NotALake, redact
 from dataplane.ingest.badlist import from_commit, to_commit
 from dataplane.ingest.labels import one_group
 from dataplane.ingest.options import Bad
+from dataplane.journal import Journal
 from dataplane.lake import Lake
 from dataplane.parts import merged, split_counts
+from dataplane.refs import Digest
 from dataplane.schema import Field, Schema
 from dataplane.store import open_store
 from dataplane.store.local import LocalStore
@@ -31,6 +34,9 @@ Watch = Callable[[Progress], None]
 
 _WORKERS: Final = 32
 _LOCAL_WORKERS: Final = 8
+_TOLD_SECONDS: Final = 300.0  # a scan that takes longer keeps a journal
+_SELECTING: Final = frozenset({"expire", "split", "where"})  # operations that say nothing of objects
+_BACK: Final = 100  # commits that are looked at to find the last adoption
 
 
 def adopt(
@@ -108,27 +114,41 @@ class _Job:
 
 
 def _work(job: _Job) -> tuple[Version, Edit, tuple[Bad, ...], list[Looked], bool]:
+    with ExitStack() as stack:
+        return _adopted(job, _Holder(job, stack))
+
+
+def _adopted(job: _Job, holder: _Holder) -> tuple[Version, Edit, tuple[Bad, ...], list[Looked], bool]:
     catalog = job.lake.catalog
     state = State(job.lake, catalog.newest(job.name))
-    before = _bad_before(job, state)
-    asked_same = _asked_same(job, state)
-    same_source = state.version is not None and state.version.lineage["parameters"].get("source") == job.source
-    todo, kept = [], 0
+    asked = _asked(job.lake, state.version)
+    before = {} if asked is None or state.version is None else from_commit(job.lake.objects, state.version.bad)
+    asked_same = asked is not None and asked.get("settings") == job.options.settings()
+    same_source = asked is not None and asked.get("source") == job.source
+    todo, kept = [], []
     for found in job.listing.found:
-        place = state.at.get(found.url)
-        if asked_same and place is not None and place.ref == found.ref:
-            kept += 1
-        elif not (asked_same and place is None and found.url in before and before[found.url].etag == found.etag is not None):
+        if asked_same and state.has(found.ref):
+            kept.append(found)
+        elif not (asked_same and found.url not in state.at and found.url in before and before[found.url].etag == found.etag is not None):
             todo.append(found)
-    looked = list(_look_at(job, todo))
-    anew = state.version is not None and state.version.lineage["operation"] == "adopt" and not asked_same
+    looked = []
+    for item in _look_at(job, todo):
+        looked.append(item)
+        holder.add(item)
+    anew = asked is not None and not asked_same
     bad: tuple[Bad, ...] = ()
     change = Edit()
 
     def make(newest: Version | None) -> Change | None:
         nonlocal state, change, bad
-        if newest is not None and newest.number != state.number:
+        if (newest.number if newest else 0) != state.number:
             state = State(job.lake, newest)
+            lost = sum(not state.has(found.ref) for found in kept)
+            if lost:
+                raise CommitConflict(
+                    f"{lost:,} objects that {job.name} had when this began are out of it by now, or it was removed; run the same command "
+                    "again, which looks at them"
+                )
         change = edit(state, looked, anew=anew)
         bad = _all_bad(job, before, looked, change, same=same_source)
         if bad and job.options.strict:
@@ -140,20 +160,49 @@ def _work(job: _Job) -> tuple[Version, Edit, tuple[Bad, ...], list[Looked], bool
     newest = version or state.version
     if newest is None:
         raise BadSources(f"nothing in {job.source} can be adopted; nothing was committed", bad)
-    return newest, replace(change, kept=change.kept + kept), bad, looked, version is not None
+    holder.finish()
+    return newest, replace(change, kept=change.kept + len(kept)), bad, looked, version is not None
 
 
-def _asked_same(job: _Job, state: State) -> bool:
-    """The newest version was made by an adoption that asked for the same things: what is unchanged needs no second look."""
-    lineage = state.version.lineage if state.version else {}
-    return lineage.get("operation") == "adopt" and lineage["parameters"].get("settings") == job.options.settings()
+class _Holder:
+    """Sees to it that indexes stay until the commit, however long the scan takes: one that takes a while keeps a journal of them."""
+
+    def __init__(self, job: _Job, stack: ExitStack) -> None:
+        self._job = job
+        self._stack = stack
+        self._journal: Journal | None = None
+        self._refs: list[Digest] = []
+        self._told = time.monotonic()
+
+    def add(self, item: Looked) -> None:
+        """An object was looked at."""
+        if item.shard is not None:
+            self._refs.append(item.shard.row.index)
+        if self._refs and time.monotonic() - self._told > _TOLD_SECONDS:
+            if self._journal is None:
+                self._journal = self._stack.enter_context(Journal(self._job.lake.store, self._job.name, about={"adopt": self._job.source}))
+            self._journal.hold(self._refs)
+            self._refs, self._told = [], time.monotonic()
+
+    def finish(self) -> None:
+        """All of it is committed."""
+        if self._journal is not None:
+            self._journal.finish()
 
 
-def _bad_before(job: _Job, state: State) -> dict[str, Bad]:
-    """What the newest version's adoption found bad."""
-    if state.version is None or state.version.lineage["operation"] != "adopt":
-        return {}
-    return from_commit(job.lake.objects, state.version.bad)
+def _asked(lake: Lake, version: Version | None) -> Mapping[str, Any] | None:
+    """What the last adoption asked for, where nothing but selections of its samples came after it: then what is unchanged needs no second
+    look. Else None."""
+    if version is None:
+        return None
+    log = lake.catalog.log(version.name)
+    operation, parameters = version.lineage["operation"], version.lineage["parameters"]
+    for number in range(version.number - 1, max(0, version.number - _BACK), -1):
+        if operation not in _SELECTING:
+            break
+        body = log.read(number).body
+        operation, parameters = body["operation"], body["parameters"]
+    return parameters if operation == "adopt" else None
 
 
 def _look_at(job: _Job, todo: Sequence[Found]) -> Iterator[Looked]:

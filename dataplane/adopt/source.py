@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -116,30 +117,30 @@ def _all(source: str, listing: Listing) -> Iterator[Found]:
         plain = [pattern.name for pattern in wanted if pattern.regex is None]
         if folder.endswith(":/"):  # the source is a whole bucket
             store, base = _open(f"{folder}/{plain[0]}")
-            yield from _below(store, base, None, listing)
+            yield from _below(store, base, [None], listing)
             continue
         store, base = _open(folder)
         if plain and len(patterns) == 1:
             yield from _one(store, base, plain[0], listing)
         elif plain:
             yield from _named(store, base, plain, listing)
-        for pattern in wanted:
-            if pattern.regex is not None:
-                yield from _below(store, base, pattern, listing)
+        wild = [pattern.regex for pattern in wanted if pattern.regex is not None]
+        if wild:
+            yield from _below(store, base, wild, listing)
 
 
 def _one(store: Store, base: str, name: str, listing: Listing) -> Iterator[Found]:
     """A plain name: an object, or a folder with all that lies below it."""
     path = _joined(base, name)
     if isinstance(store, LocalStore) and (not name or (store.root / name).is_dir()):
-        yield from _below(LocalStore(store.root / name), "", None, listing)
+        yield from _below(LocalStore(store.root / name), "", [None], listing)
         return
     try:
         meta = store.head(path)
     except NotFound:
         inside, below = _open(f"{store.url}/{path}")
         ignored = listing.ignored
-        found = list(_below(inside, below, None, listing))
+        found = list(_below(inside, below, [None], listing))
         if not found and ignored == listing.ignored:
             raise NotFound(f"{store.url}/{path} does not exist, as an object or as a folder of objects") from None
         yield from found
@@ -164,8 +165,9 @@ def _named(store: Store, base: str, names: Sequence[str], listing: Listing) -> I
             yield from _file(store, meta, name, listing)
 
 
-def _below(store: Store, base: str, pattern: Pattern | None, listing: Listing) -> Iterator[Found]:
-    """Everything below a folder that matches, Zarr groups as one."""
+def _below(store: Store, base: str, patterns: Sequence[re.Pattern[str] | None], listing: Listing) -> Iterator[Found]:
+    """Everything below a folder that matches the patterns, one after the other, Zarr groups as one. Without a pattern: all but hidden
+    files. One listing serves them all."""
     metas = sorted((meta for chunk in store.list(base or None) for meta in chunk), key=lambda meta: meta["path"])
     groups = _groups([meta["path"] for meta in metas], base)
     inside: dict[str, list[ObjectMeta]] = {}
@@ -180,16 +182,17 @@ def _below(store: Store, base: str, pattern: Pattern | None, listing: Listing) -
                 inside[root] = []
                 order.append((root, None))
             inside[root].append(meta)
-    for path, one in order:
-        relative = path[len(base) :].lstrip("/")
-        if pattern is not None and pattern.regex is not None and not pattern.regex.match(relative):
-            continue
-        if one is None:
-            yield _zarr(store, path, relative or path.rpartition("/")[2], inside[path])
-        elif pattern is None and _hidden(relative):
-            listing.ignored += 1
-        else:
-            yield from _file(store, one, relative, listing)
+    for pattern in patterns:
+        for path, one in order:
+            relative = path[len(base) :].lstrip("/")
+            if pattern is not None and not pattern.match(relative):
+                continue
+            if one is None:
+                yield _zarr(store, path, relative or path.rpartition("/")[2], inside[path])
+            elif pattern is None and _hidden(relative):
+                listing.ignored += 1
+            else:
+                yield from _file(store, one, relative, listing)
 
 
 def _groups(paths: Sequence[str], base: str) -> set[str]:

@@ -103,12 +103,16 @@ class ShardIndex:
 
     def placed(self, row: int) -> dict[str, Placed]:
         """The fields that a sample has."""
-        found = {}
-        for name, field in self.fields.items():
-            if field.size[row] >= 0:
-                crc = int(field.crc32c[row])
-                found[name] = Placed(int(field.offset[row]), int(field.size[row]), None if crc < 0 else crc, _image(field, row))
-        return found
+        places = ((name, self.place(name, row)) for name in self.fields)
+        return {name: place for name, place in places if place is not None}
+
+    def place(self, name: str, row: int) -> Placed | None:
+        """Where a sample has a field; None where it or the shard lacks it."""
+        field = self.fields.get(name)
+        if field is None or field.size[row] < 0:
+            return None
+        crc = int(field.crc32c[row])
+        return Placed(int(field.offset[row]), int(field.size[row]), None if crc < 0 else crc, _image(field, row))
 
     def field(self, name: str) -> FieldIndex:
         """The columns of a field. Raises `NotFound`."""

@@ -23,6 +23,7 @@ from dataplane.formats import compressed
 from dataplane.formats.index import ImageInfo, IndexRow, Placed, ShardIndex, write_index
 from dataplane.objects import Objects
 from dataplane.refs import Digest, ObjectRef
+from dataplane.store import Draft
 
 __all__ = ["SUFFIX", "Reader", "Writer", "crc32c", "member_name", "open"]
 
@@ -33,7 +34,8 @@ _EXTENSION_BYTES: Final = 15  # with the dot, a name fills the 100 bytes of its 
 _EXTENSION: Final = re.compile(r"[ -.0-~]{1,15}\Z")
 _MEMBER_BYTES: Final = 8 << 30  # what a header can say is less
 _END: Final = bytes(2 * _BLOCK)
-_PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@,~/ ()")
+_PLAIN_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@,~/ ()"
+_PLAIN: Final = frozenset(_PLAIN_BYTES)
 _WRITE_BYTES: Final = 1 << 20
 _VERIFY_ROWS: Final = 64
 
@@ -59,6 +61,8 @@ def member_name(key: str, extension: str) -> str:
         raise InvalidArgument(
             f"{extension!r} cannot be the name of a field in a tar shard: 1 to {_EXTENSION_BYTES} ASCII characters without '/' are allowed"
         )
+    if len(raw) <= _BASE_BYTES and b"__" not in raw and not raw.translate(None, _PLAIN_BYTES):
+        return f"{key}.{extension}"
     escaped = "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw)
     escaped = "/".join("%5F" + part[1:] if part.startswith("__") else part for part in escaped.split("/"))
     if len(escaped) > _BASE_BYTES:
@@ -71,17 +75,16 @@ def member_name(key: str, extension: str) -> str:
 
 
 class Writer:
-    """Writes one shard to a local file and gathers its index. Not thread-safe; use it in a `with` block.
+    """Writes one shard to a local file, or into a draft of the store, and gathers its index. Not thread-safe; use it in a `with` block.
 
-    The file is plain scratch: durability is the business of the store that takes it.
+    The file is plain scratch: durability is the business of the store that takes it. A draft stays the caller's to close.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, target: Path | Draft) -> None:
+        self.path = target if isinstance(target, Path) else target.path
         self.rows: list[IndexRow] = []
         self.size = 0
-        self._file = path.open("wb", buffering=_WRITE_BYTES)
-        self._hasher = blake3()
+        self._out = _Hashed(target) if isinstance(target, Path) else target
         self._names: set[str] = set()
 
     def add(self, key: str, fields: Mapping[str, bytes], images: Mapping[str, ImageInfo] | None = None) -> None:
@@ -110,19 +113,37 @@ class Writer:
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
         self._write(_END)
-        self._file.close()
-        return Digest(self._hasher.hexdigest(), SUFFIX, self.size), write_index(self.rows)
+        return Digest(self._out.finish(), SUFFIX, self.size), write_index(self.rows)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        if isinstance(self._out, _Hashed):
+            self._out.close()
 
     def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self.size += len(data)
+
+
+class _Hashed:
+    """A local file, and the digest of what is written to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=_WRITE_BYTES)
+        self._hasher = blake3()
+
+    def write(self, data: bytes) -> None:
         self._file.write(data)
         self._hasher.update(data)
-        self.size += len(data)
+
+    def finish(self) -> str:
+        self._file.close()
+        return self._hasher.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def open(objects: Objects, ref: ObjectRef, index: ShardIndex) -> Reader:
@@ -203,5 +224,5 @@ def _header(name: str, size: int) -> bytes:
     header[148:156] = b" " * 8
     header[156:157] = b"0"
     header[257:265] = b"ustar\x0000"
-    header[148:156] = b"%06o\x00 " % sum(header)
+    header[148:156] = b"%06o\x00 " % sum(header[:265])  # behind it are zeros
     return bytes(header)

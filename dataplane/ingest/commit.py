@@ -60,14 +60,15 @@ class _Lookup:
 
 def edit(present: Present, finished: Sequence[Finished], drop: Mapping[str, bytes]) -> Edit:
     """What `finished` and `drop` change about `present`. Of two finished samples with one key the first goes in. Dropped are keys whose
-    sample is still made of the source with the given BLAKE3."""
+    sample is still made of the source with the given BLAKE3; a finished sample takes the place of one that is to be dropped, however
+    alike their sources are."""
     lookup, change, new = _Lookup(present), Edit(), set[str]()
     for item in finished:
         unwanted = []
         for row, key, label, digest in _samples(item):
             i = lookup.find(key)
             there = None if i is None else lookup.values(i, "source_blake3", "label", "split")
-            if key in new or there == (digest, label, item.shard.split):
+            if key in new or (there == (digest, label, item.shard.split) and drop.get(key) != digest):
                 unwanted.append(row)
                 continue
             new.add(key)

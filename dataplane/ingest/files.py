@@ -95,7 +95,8 @@ def _make_shards(job: Job, plan: _Plan, tally: Tally, journal: Journal) -> None:
     options, ids = job.options, {label: i for i, label in enumerate(plan.classes)}
     with scratch() as folder:
         context = Context(job.source, job.lake.store, ids, cast(FileKind, job.kind), options.check == "decode", options.max_pixels, folder)
-        with do_tasks(context, plan.tasks, tick, workers=options.workers) as results:
+        light = job.kind != "arrays" and options.check == "structure"
+        with do_tasks(context, plan.tasks, tick, workers=options.workers, light=light) as results:
             for result in results:
                 if result.finished:
                     journal.add(result.finished)

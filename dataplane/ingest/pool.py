@@ -30,6 +30,7 @@ W_contra = TypeVar("W_contra", bound="Work", contravariant=True)
 
 _SMALL_SAMPLES: Final = 64  # below these, starting processes takes longer than the work
 _SMALL_BYTES: Final = 8 << 20
+_LIGHT_BYTES: Final = 1 << 30  # of light work, in the same way
 _JOIN_SECONDS: Final = 10.0
 
 _Pipe: TypeAlias = "Connection[Any, Any]"
@@ -69,13 +70,18 @@ class _Crashed:
 
 
 @contextmanager
-def do_tasks(context: Context[W_contra, D_co], tasks: Sequence[W_contra], tick: Tick, *, workers: int | None) -> Iterator[Iterator[D_co]]:
+def do_tasks(
+    context: Context[W_contra, D_co], tasks: Sequence[W_contra], tick: Tick, *, workers: int | None, light: bool = False
+) -> Iterator[Iterator[D_co]]:
     """The results of tasks, as they are ready. Leaving the block ends the processes.
 
     `workers` is how many processes may be used; None for one a core, and none where little is to be done or a store lives in this process.
+    `light` tasks are little but bytes on their way, which threads of this process move: processes are started for a lot of them only.
     Raises what a task raised; a process that died, of hunger for memory for instance, is a `DataplaneError` that says so.
     """
     count = min(len(tasks), _enough(tasks) if workers is None else workers)
+    if light and sum(task.bytes for task in tasks) < _LIGHT_BYTES:
+        count = 1
     if count <= 1 or not _can_travel(context):
         yield (context.do(task, tick) for task in tasks)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ CLASS_ID: Final = "class_id"
 """The column that a journal's metadata has beside those of the manifest: the class id that lies in the shard, -1 where there is none."""
 
 _TICK_SECONDS: Final = 0.2
+_REUSED_BYTES: Final = 31 << 20
 COLUMNS: Final = pa.schema([*(column for column in METADATA if column.name != "shard"), pa.field(CLASS_ID, pa.int32(), nullable=False)])
 RESERVED: Final = (*COLUMNS.names, "shard", "split")
 """Names that no further column of the metadata may have."""
@@ -82,7 +83,7 @@ def do_task(context: Context, task: Task, tick: Tick) -> Done:
     folder = context.scratch / f"{task.number}"
     with translated(folder):
         folder.mkdir(exist_ok=True)
-    with translated(folder), Group(folder) as group:
+    with translated(folder), Group(folder, store=context.store) as group:
         ticker = _Ticker(tick)
         for todo, outcome in _read_ahead(context, task):
             _take(context, group, gathered, todo, outcome)
@@ -95,32 +96,46 @@ def do_task(context: Context, task: Task, tick: Tick) -> Done:
     return Done(task.number, finished, tuple(gathered.bad), gathered.same, gathered.renamed)
 
 
-Outcome = tuple[bytes, str] | BadSample
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file that was read: its bytes, its etag, and their BLAKE3."""
+
+    data: bytes
+    etag: str
+    digest: bytes
+
+
+Outcome = _Read | BadSample
 
 
 def _read_ahead(context: Context, task: Task) -> Iterator[tuple[Todo, Outcome]]:
-    """The files of a task in order, read by a few threads some files ahead."""
+    """The files of a task in order, read by a few threads some files ahead, a few at a time where they are near."""
     source = context.source
+    bunches = [task.todo[i : i + source.bunch] for i in range(0, len(task.todo), source.bunch)]
 
     def read(wanted: Wanted) -> Outcome:
         try:
             first = start_bytes(context.kind, wanted.entry.size)
             if first is not None:
                 check_start(context.kind, source.read(wanted.entry, first)[0])
-            return source.read(wanted.entry)
+            data, etag = source.read(wanted.entry)
+            return _Read(data, etag, blake3(data).digest())
         except BadSample as error:
             return error
 
+    def read_bunch(bunch: Sequence[Todo]) -> list[tuple[Todo, Outcome]]:
+        return [(todo, read(todo.wanted)) for todo in bunch]
+
+    bytes(_REUSED_BYTES)  # glibc's limit becomes that of the largest block that was given back: files do not get new pages each time
     with ThreadPoolExecutor(source.readers, thread_name_prefix="dataplane-read") as pool:
-        waiting: deque[tuple[Todo, Future[Outcome]]] = deque()
+        waiting: deque[Future[list[tuple[Todo, Outcome]]]] = deque()
         try:
-            for todo in task.todo:
-                waiting.append((todo, pool.submit(read, todo.wanted)))
+            for bunch in bunches:
+                waiting.append(pool.submit(read_bunch, bunch))
                 if len(waiting) > 2 * source.readers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for first, future in waiting:
-                yield first, future.result()
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -131,8 +146,7 @@ def _take(context: Context, group: Group, gathered: _Gathered, todo: Todo, outco
     if isinstance(outcome, BadSample):
         gathered.bad.append(Bad(wanted.entry.path, str(outcome)))
         return
-    data, etag = outcome
-    digest = blake3(data).digest()
+    data, etag, digest = outcome.data, outcome.etag, outcome.digest
     if digest == todo.known:
         gathered.same += 1
         return

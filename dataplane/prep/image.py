@@ -31,6 +31,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from dataplane.errors import BadSample
 from dataplane.formats.index import ImageInfo
+from dataplane.prep.jpeg import plain_header
 
 __all__ = ["EXTENSIONS", "FORMATS", "NOT_AN_IMAGE", "SNIFF_BYTES", "Picture", "decode", "examine", "sniff"]
 
@@ -118,6 +119,12 @@ def examine(data: bytes, *, decode: bool, max_pixels: int) -> Picture:
     name = sniff(data[:SNIFF_BYTES])
     if name is None:
         raise BadSample(NOT_AN_IMAGE)
+    plain = plain_header(data) if name == "jpg" and not decode else None
+    if plain is not None:
+        width, height, scan = plain
+        _check_size(width, height, max_pixels)
+        _check_end(data, scan)
+        return Picture(name, ImageInfo(width, height))
     with warnings.catch_warnings(), _plain_reasons():
         warnings.simplefilter("ignore")
         return _examine(data, name, decode=decode, max_pixels=max_pixels)
@@ -143,8 +150,7 @@ def _examine(data: bytes, name: str, *, decode: bool, max_pixels: int) -> Pictur
     image = _OPEN[name](io.BytesIO(data))
     width, height = _stored_size(image)
     turned = _orientation(image) if name == "tif" else None  # loading turns the pixels of a TIFF, and the tag
-    if width * height > max_pixels:
-        raise BadSample(f"too large: {width:,} × {height:,} pixels are {width * height:,}; {max_pixels:,} are allowed")
+    _check_size(width, height, max_pixels)
     if name == "png":
         _check_png(data, crc=decode)
     elif name == "jpg":
@@ -212,6 +218,11 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadSample(f"too large: {width:,} × {height:,} pixels are {width * height:,}; {max_pixels:,} are allowed")
+
+
 def _check_png(data: bytes, *, crc: bool) -> None:
     """Walk the chunks up to IEND."""
     at = len(_PNG_START)
@@ -231,9 +242,7 @@ def _check_png(data: bytes, *, crc: bool) -> None:
 
 def _check_jpeg(data: bytes, image: ImageFile.ImageFile, *, decode: bool) -> None:
     if not decode:
-        scan = image.fp.tell() if image.fp else 0  # thumbnails before it have end markers of their own
-        if data.rfind(b"\xff\xd9", scan) < 0:
-            raise BadSample("truncated: it has no end marker")
+        _check_end(data, image.fp.tell() if image.fp else 0)
         return
     try:
         _, _, space, _ = simplejpeg.decode_jpeg_header(data)
@@ -244,6 +253,11 @@ def _check_jpeg(data: bytes, image: ImageFile.ImageFile, *, decode: bool) -> Non
             kind = "truncated" if "remature end" in text else "damaged"
             raise BadSample(f"{kind}: {text.removeprefix('Corrupt JPEG data: ')}") from error
         image.load()  # odd chroma samplings, which simplejpeg does not read, and harmless warnings
+
+
+def _check_end(data: bytes, scan: int) -> None:
+    if data.rfind(b"\xff\xd9", scan) < 0:  # thumbnails before the scan have end markers of their own
+        raise BadSample("truncated: it has no end marker")
 
 
 def _decode_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:

@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from dataplane.errors import InvalidArgument
-from dataplane.store.protocol import LocalPath, Offer, ReadInto, ReadMatching, Reject, Store, WrapperStore
+from dataplane.store.protocol import Draft, Drafts, LocalPath, Offer, ReadInto, ReadMatching, Reject, Store, WrapperStore
 
-__all__ = ["LocalPath", "Offer", "ReadInto", "ReadMatching", "Reject", "Store", "WrapperStore", "open_store", "split_url"]
+__all__ = [
+    "Draft",
+    "Drafts",
+    "LocalPath",
+    "Offer",
+    "ReadInto",
+    "ReadMatching",
+    "Reject",
+    "Store",
+    "WrapperStore",
+    "open_store",
+    "split_url",
+]
 
 _OBSTORE = {"s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "memory", "http", "https"}
 

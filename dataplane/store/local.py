@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from dataplane.errors import (
 )
 from dataplane.ranges import bounds, resolve_option
 from dataplane.refs import Digest, ObjectRef
+from dataplane.store.draft import LocalDraft
 from dataplane.store.paths import check_path
 from dataplane.store.protocol import CHUNK_BYTES, MAX_CONCURRENCY
 from dataplane.store.result import BufferResult
@@ -196,6 +198,30 @@ class LocalStore:
             self._make_durable(target.parent, above)
             return {"e_tag": _etag(os.stat(target)), "version": None}
 
+    def draft(self) -> LocalDraft:
+        with translated(self.root):
+            publish, guard = partial(self._publish, self._find_above()), partial(translated, self.root)
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                return LocalDraft(_unnamed(self.root), guard=guard, publish=publish, remove=_nothing)
+            except OSError as error:
+                if error.errno not in _NO_TMPFILE:
+                    raise
+            named = self.root / _TEMPORARY / uuid.uuid4().hex
+            named.parent.mkdir(exist_ok=True)
+            fd = os.open(named, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            return LocalDraft(fd, guard=guard, publish=publish, remove=partial(named.unlink, missing_ok=True))
+
+    def _publish(self, above: Path, fd: int, path: str) -> None:
+        target = self._file(path)
+        with translated(target):
+            os.makedirs(target.parent, exist_ok=True)
+            try:
+                os.fsync(fd)
+                _link(f"/proc/self/fd/{fd}", target)
+            finally:  # where the name is taken too: its writer may have been killed before its own
+                self._make_durable(target.parent, above)
+
     def delete(self, paths: str | Sequence[str]) -> None:
         for path in [paths] if isinstance(paths, str) else paths:
             file = self._file(path)
@@ -311,6 +337,21 @@ def _pieces(source: Any, chunk_bytes: int) -> Iterator[Any]:
             yield memoryview(source)
         except TypeError:
             yield from source
+
+
+def _unnamed(folder: Path) -> int:
+    """A new file without a name, written past the page cache where the file system takes that."""
+    flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(folder, flags | os.O_DIRECT, 0o666)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.open(folder, flags, 0o666)
+
+
+def _nothing() -> None:
+    """An unnamed file is gone when it is closed."""
 
 
 def _link(source: str | Path, target: Path) -> None:

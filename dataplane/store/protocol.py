@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obspec import Attributes, GetOptions, GetResult, ListResult, ObjectMeta, PutMode, PutResult
     from typing_extensions import Buffer
 
-__all__ = ["LocalPath", "Offer", "ReadInto", "ReadMatching", "Reject", "Store", "WrapperStore"]
+__all__ = ["Draft", "Drafts", "LocalPath", "Offer", "ReadInto", "ReadMatching", "Reject", "Store", "WrapperStore"]
 
 
 CHUNK_BYTES = 8 << 20
@@ -127,6 +127,40 @@ class Reject(Protocol):
         """Bytes of `ref` failed a checksum: check the copy, and drop and count it if it is bad, so that the next read fetches the
         bytes anew from the colder store. A sound copy stays (then the checksum is what is wrong), and where there is none nothing
         happens. So reading once more after rejecting is enough."""
+        ...
+
+
+class Draft(Protocol):
+    """An object under way. Used by one thread, and closed at the end; closed or killed before it is published, it leaves nothing behind."""
+
+    @property
+    def path(self) -> Path:
+        """A file to read the bytes from, once they are finished and while the draft is open."""
+        ...
+
+    def write(self, data: Buffer) -> None:
+        """Append; the bytes are copied. A disk that is full may be told of later."""
+        ...
+
+    def finish(self) -> str:
+        """End the bytes. The hexadecimal digits of their BLAKE3."""
+        ...
+
+    def publish(self, path: str) -> None:
+        """Make the finished bytes the object at `path`, atomically and durably; once. Raises `AlreadyExists` where the path is taken."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it. Calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class Drafts(Protocol):
+    """A store that an object can be written into while it is made, instead of from a file that is copied afterwards."""
+
+    def draft(self) -> Draft:
+        """A new, empty draft."""
         ...
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from dataplane import journal
@@ -97,14 +98,15 @@ def gc(
     survey.look()
     report.held = survey.held
     collection = _Collection(lake, survey, marks, _Age(now, grace_seconds), report=report, progress=progress)
-    garbage = collection.find()
+    if dry_run:
+        for ref in collection.find():
+            report.objects, report.bytes = report.objects + 1, report.bytes + ref.size
+    else:
+        collection.delete(collection.find())
     litter = find_litter(lake.store, now)
     report.litter = len(litter)
-    if dry_run:
-        report.objects, report.bytes = len(garbage), sum(ref.size for ref in garbage)
-        return report
-    collection.delete(garbage)
-    remove_litter(lake.store, litter)
+    if not dry_run:
+        remove_litter(lake.store, litter)
     return report
 
 
@@ -128,9 +130,9 @@ class _Collection:
         self.progress = progress
         self.owner = uuid.uuid4().hex
 
-    def find(self) -> list[Digest]:
+    def find(self) -> Iterator[Digest]:
         """The objects that nothing names and that are old. Counts the others."""
-        garbage, seen = [], 0
+        seen = 0
         for chunk in self.lake.store.list("objects"):
             for meta in chunk:
                 seen += 1
@@ -140,23 +142,24 @@ class _Collection:
                 if ref in self.marks:
                     self.report.kept_objects += 1
                 elif self.age.old(meta["last_modified"]):
-                    garbage.append(ref)
+                    yield ref
                 else:
                     self.report.young_objects += 1
                     self.report.young_bytes += meta["size"]
             self.progress("looking for what is not", seen)
-        return garbage
 
-    def delete(self, garbage: list[Digest]) -> None:
+    def delete(self, garbage: Iterator[Digest]) -> None:
         """Announce, look again, and delete, batch by batch."""
         log = announcements(self.lake.store)
-        if not garbage:
+        batch = list(islice(garbage, _BATCH))
+        if not batch:
             log.append(lambda tip: self._end_of_dead(log, tip))
             return
         try:
-            for start in range(0, len(garbage), _BATCH):
-                self._batch(log, garbage[start : start + _BATCH])
+            while batch:
+                self._batch(log, batch)
                 self.progress("deleting", self.report.objects)
+                batch = list(islice(garbage, _BATCH))
         finally:
             with suppress(StoreError, CommitConflict):  # writers wait for the end of the lease then, and only for these objects
                 log.append(self._end)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -27,7 +26,6 @@ from dataplane.upkeep.users import versions_named
 
 __all__ = ["Marks", "Names", "Owner", "Survey", "objects_of", "part_tables"]
 
-_AT_ONCE: Final = 16
 _FILE = re.compile(r"(.+)/(\d{20})\.json")
 _NAMED: Final = ("blake3", "suffix", "index_blake3")  # columns of a table of shards
 _INDEX: Final = ".idx"
@@ -186,10 +184,7 @@ class Survey:
         log, read = Log(self.lake.store, prefix), self._read.get(prefix, 0)
         new = [number for number in sorted(files) if number > read]
         self._read[prefix] = max(files)
-        if len(new) < 2:
-            return [log.read(number) for number in new]
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dataplane-survey") as pool:
-            return list(pool.map(log.read, new))
+        return list(log.read_many(new))
 
     def _run_or_model(self, kind: str, prefix: str, files: Mapping[int, datetime]) -> None:
         owner = Owner(kind, prefix.split("/")[1])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from dataplane.lake import Lake
 
 __all__ = ["Users", "users_of", "versions_named"]
-
-_AT_ONCE: Final = 16
 
 
 @dataclass(slots=True)
@@ -39,11 +36,10 @@ def users_of(lake: Lake, name: str, *, tags: bool, used: bool) -> Users:
     for kind in ("runs", "models") if used else ():
         for owner in lake.names("runs" if kind == "runs" else "models"):
             log = lake.log("runs" if kind == "runs" else "models", owner)
-            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dataplane-users") as pool:
-                for entry in pool.map(log.read, range(1, log.newest() + 1)):
-                    for dataset, number, _ in versions_named(entry.body):
-                        if dataset == name:
-                            users.add(number, f"{kind[:-1]} {owner}")
+            for entry in log.read_many(range(1, log.newest() + 1)):
+                for dataset, number, _ in versions_named(entry.body):
+                    if dataset == name:
+                        users.add(number, f"{kind[:-1]} {owner}")
     return users
 
 

@@ -261,4 +261,4 @@ def _look_at(lake: Lake, ref: Foreign, *, folder: bool) -> None:
         return
     root, path = split_url(ref.url.rstrip("/"))
     if next(iter(open_store(root).list(path)), None) is None:
-        raise NotFound(f"{ref}: this adopted array is gone; put it back, or adopt again what is left")
+        raise NotFound(f"{ref}: this adopted array is gone; put it back, or leave its samples out with `where`")

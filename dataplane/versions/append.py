@@ -9,11 +9,12 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from dataplane.catalog import Change, Version, check_name
+from dataplane.catalog import Change, SplitCount, Version, check_name
 from dataplane.dataset import Dataset
 from dataplane.errors import AlreadyExists, InvalidArgument
 from dataplane.lake import Lake
-from dataplane.parts import PartShards, merged, reselected, split_counts
+from dataplane.manifest import Part
+from dataplane.parts import PartShards, added, merged, open_parts, reselected, split_counts
 from dataplane.schema import Schema
 from dataplane.versions.pairs import CHANGES, sides
 from dataplane.versions.query import database
@@ -45,18 +46,23 @@ class AppendResult:
         return {name: getattr(self, name) for name in names}
 
 
-def append(lake: Lake, name: str, spec: str, *, on_conflict: OnConflict = "error") -> AppendResult:
+def append(lake: Lake, name: str, spec: str, *, on_conflict: OnConflict = "error", new_keys: bool = False) -> AppendResult:
     """Add the samples of the version `spec` to the newest version of `name`, which is made if it is missing. Splits keep their names.
 
     A sample that is there already, with the same content, label and split, is left as it is: so the same call again changes nothing.
     Another one under the same key is a conflict: an error, or with `on_conflict` the old ("skip") or the new one ("replace") stays.
 
-    Reads the keys of both versions, in columns, except of parts that they share. Raises `AlreadyExists` for keys in conflict,
-    `InvalidArgument` where fields or class ids do not fit together, `NotFound`.
+    Reads the keys of both versions, in columns, except of parts that they share. With `new_keys` no key is read, and it costs one
+    commit whatever the sizes: for a caller who knows that no key is in both, since else the version has two samples of that key. What
+    the newest version was made of by just this call, and parts that it has, are not added again.
+
+    Raises `AlreadyExists` for keys in conflict, `InvalidArgument` where fields or class ids do not fit together, `NotFound`.
     """
     check_name(name)
     if on_conflict not in get_args(OnConflict):
         raise InvalidArgument(f"on_conflict is {on_conflict!r}; it may be {', '.join(get_args(OnConflict))}")
+    if new_keys and on_conflict != "error":
+        raise InvalidArgument(f"on_conflict={on_conflict!r} says what to do about equal keys; with new_keys none are looked for")
     source = Dataset(lake.store, find(lake, spec))
     there: Version | None = None
     edit = _Edit()
@@ -64,14 +70,29 @@ def append(lake: Lake, name: str, spec: str, *, on_conflict: OnConflict = "error
     def make(newest: Version | None) -> Change | None:
         nonlocal there, edit
         there = newest
+        parameters = {**origin(source.version), "on_conflict": on_conflict, **({"new_keys": True} if new_keys else {})}
+        schema = source.schema
+        bad: Mapping[str, Any] = {}
         if newest is None:
-            edit = _Edit(list(source.parts), source.version.samples)
-            return _change(lake, source, edit, schema=source.schema, on_conflict=on_conflict, bad={})
-        schema = joined_schema(newest.schema, source.schema, name, str(source))
-        edit = _compare(lake, Dataset(lake.store, newest), source, on_conflict)
-        if not edit.added and not edit.replaced:
-            return None
-        return _change(lake, source, edit, schema=schema, on_conflict=on_conflict, bad=newest.bad)
+            edit = _Edit(source.version.parts, source.version.splits, source.version.samples)
+        else:
+            schema, bad = joined_schema(newest.schema, source.schema, name, str(source)), newest.bad
+            if new_keys:
+                edit = _extended(lake, newest, source.version, parameters)
+            else:
+                edit = _compare(lake, Dataset(lake.store, newest), source, on_conflict)
+            if not edit.added and not edit.replaced:
+                return None
+        return Change(
+            "append",
+            parameters,
+            schema,
+            tuple(merged(lake.objects, edit.parts)),
+            edit.splits,
+            bad,
+            parents=(str(source),),
+            counts={"added": edit.added, "skipped": edit.skipped, "replaced": edit.replaced},
+        )
 
     done = outcome(lake.catalog.commit(name, make), there)
     return AppendResult(name, done.version.number, done.version.samples, edit.added, edit.skipped, edit.replaced, done.committed)
@@ -79,25 +100,25 @@ def append(lake: Lake, name: str, spec: str, *, on_conflict: OnConflict = "error
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    """The parts of the next version, and what that changes."""
+    """The parts and counts of the next version, and what that changes."""
 
-    parts: list[PartShards] = field(default_factory=list)
+    parts: Sequence[Part] = ()
+    splits: Mapping[str, SplitCount] = field(default_factory=dict)
     added: int = 0
     skipped: int = 0
     replaced: int = 0
 
 
-def _change(lake: Lake, source: Dataset, edit: _Edit, *, schema: Schema, on_conflict: str, bad: Mapping[str, Any]) -> Change:
-    return Change(
-        "append",
-        {**origin(source.version), "on_conflict": on_conflict},
-        schema,
-        tuple(merged(lake.objects, [part for part, _ in edit.parts])),
-        split_counts(edit.parts),
-        bad,
-        parents=(str(source),),
-        counts={"added": edit.added, "skipped": edit.skipped, "replaced": edit.replaced},
-    )
+def _extended(lake: Lake, newest: Version, source: Version, parameters: Mapping[str, Any]) -> _Edit:
+    """All parts of both. Tables of shards are not opened, unless some of the parts are in both."""
+    repeated = newest.lineage["operation"] == "append" and newest.lineage["parameters"] == parameters
+    coming = [] if repeated else [part for part in source.parts if part not in set(newest.parts)]
+    counts = source.splits if len(coming) == len(source.parts) else split_counts(open_parts(lake.objects, coming))
+    splits = dict(newest.splits)
+    for name, count in counts.items():
+        splits[name] = added(splits[name], count) if name in splits else count
+    new = sum(part.samples for part in coming)
+    return _Edit([*newest.parts, *coming], splits, new, source.samples - new)
 
 
 def joined_schema(mine: Schema, theirs: Schema, name: str, spec: str) -> Schema:
@@ -139,7 +160,9 @@ def _compare(lake: Lake, mine: Dataset, theirs: Dataset, on_conflict: OnConflict
     kept = _without(lake, mine.parts, range(len(mine.parts)), [met[name][gone] for name in ("part", "shard", "row")])
     coming = _without(lake, theirs.parts, new.numbers, [met[name][~gone] for name in ("new_part", "new_shard", "new_row")])
     replaced, left = int(gone.sum()), len(gone) - int(gone.sum())
-    return _Edit([*kept, *coming], new.samples - len(gone), theirs.version.samples - new.samples + left, replaced)
+    parts = [*kept, *coming]
+    skipped = theirs.version.samples - new.samples + left
+    return _Edit([part for part, _ in parts], split_counts(parts), new.samples - len(gone), skipped, replaced)
 
 
 def _without(lake: Lake, parts: Sequence[PartShards], numbers: Sequence[int], places: Sequence[npt.NDArray[Any]]) -> list[PartShards]:

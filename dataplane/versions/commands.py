@@ -69,6 +69,9 @@ def append(
             autocompletion=lambda: ["error", "skip", "replace"],
         ),
     ] = "error",
+    new_keys: Annotated[
+        bool, typer.Option("--new-keys", help="No key is in both, you say: then none are compared, and it costs one commit.")
+    ] = False,
     lake: LakeUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +80,7 @@ def append(
     Example: dataplane append all photos@7 --on-conflict skip
     """
     with _working("comparing keys"):
-        result = append_(open_lake(context, lake), name, spec, on_conflict=cast(OnConflict, on_conflict))
+        result = append_(open_lake(context, lake), name, spec, on_conflict=cast(OnConflict, on_conflict), new_keys=new_keys)
 
     def human() -> None:
         label = f"[bold]{result.name}@{result.version}[/]"

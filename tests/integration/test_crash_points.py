@@ -193,6 +193,18 @@ def test_the_points_are_told(store):
     assert len(crash_points(clean(store), add_two, lambda store, point: None, every=2)) == 2
 
 
+def test_reads_between_writes_hide_none(store):
+    def look_and_put(store):
+        for path in "abc":
+            with suppress(NotFound):
+                store.head(path)
+            store.put(path, b"")
+
+    tried = crash_points(clean(store), look_and_put, lambda store, point: None, every=2)
+    assert tried.events == {"killed before": 3, "killed after": 2}
+    assert {point.call for point in tried.points if point.event == "killed after"} == {Call("put", "a"), Call("put", "c")}
+
+
 def test_damage_is_found(files):
     """The check of the runs above can fail: an object that goes missing, a commit that changes, a sample that is another."""
     trial = Trial(next(each for each in MUTATIONS if each.name == "ingest --sync"), files)

@@ -155,3 +155,30 @@ def test_nothing_goes_from_a_folder_that_cannot_be_read():
     )
     plan = plan_tables([Entry("a", "a", 1, "1")], present, sync=True, same_settings=True, unread=["b"])
     assert (plan.todo, plan.kept, sorted(plan.drop)) == ((), 1, ["d#0"])
+
+
+def test_a_key_of_an_unchanged_file_stays_its(source, lake):
+    options = IngestOptions(key="k")
+    (source / "a.csv").write_text("k,n\nx,1\ny,2\n")
+    ingest(lake, source, "x", options=options)
+    (source / "b.csv").write_text("k,n\ny,3\nz,4\n")
+    result = ingest(lake, source, "x", options=options)
+    assert [(bad.source, bad.reason[:18]) for bad in result.bad] == [("b.csv", "1 of its rows have")]
+    assert {key: fields["n"] for key, fields in values(lake).items()} == {"x": 1, "y": 2, "z": 4}
+    assert (result.added, result.replaced) == (1, 0)
+    (source / "a.csv").write_text("k,n\nx,1\n")
+    (source / "b.csv").write_text("k,n\ny,3\nz,5\n")
+    ingest(lake, source, "x", options=options)
+    assert {key: fields["n"] for key, fields in values(lake).items()} == {"x": 1, "y": 3, "z": 5}
+    assert verify_lake(lake).problems == []
+
+
+def test_a_file_that_is_read_as_another_kind_gives_other_samples(source, lake):
+    (source / "a.csv").write_text("n\n1\n2\n")
+    ingest(lake, source, "x")
+    result = ingest(lake, source, "x", options=IngestOptions(kind="text"))
+    assert values(lake) == {f"a.csv#{i}": {"text": text} for i, text in enumerate(("n", "1", "2"))}
+    assert (result.added, result.replaced, result.dropped) == (1, 2, 0)
+    assert ingest(lake, source, "x", options=IngestOptions(kind="text")).committed is False
+    ingest(lake, source, "x")
+    assert values(lake) == {f"a.csv#{i}": {"n": i + 1} for i in range(2)}

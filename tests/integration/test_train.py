@@ -393,7 +393,7 @@ def test_a_signal_saves_a_checkpoint(lake: Lake, tmp_path: Path, number: signal.
     document = json.loads(printed)
     assert process.returncode == 128 + number
     assert document["stopped"] == name
-    assert f"{name}: saved checkpoint 1; go on with: dataplane train {config} --run {name} --resume" in told
+    assert f"{name}: saved checkpoint 1; go on with: dataplane --lake {lake.url} train {config} --run {name} --resume" in told
     at = Checkpoints(lake, name).restore().checkpoint
     assert (at.number, at.progress.step) == (document["checkpoint"], document["steps"])
 

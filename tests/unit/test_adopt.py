@@ -16,14 +16,17 @@ import zarr
 from typer import Typer
 from typer.testing import CliRunner
 
-from dataplane import Lake
+from dataplane import Lake, journal
 from dataplane.adopt import AdoptOptions, adopt
 from dataplane.adopt.command import adopt as command
 from dataplane.adopt.pattern import expand, parse
 from dataplane.adopt.source import find
-from dataplane.errors import BadSources, InvalidArgument, NotFound, SourceChanged
+from dataplane.errors import BadSources, CommitConflict, InvalidArgument, NotFound, SourceChanged
 from dataplane.ingest.badlist import from_commit
 from dataplane.store import open_store
+from dataplane.store.obs import ObstoreStore
+from dataplane.upkeep import expire, gc, rm
+from dataplane.versions import split
 
 
 def tar_of(samples, form="w"):
@@ -285,6 +288,83 @@ def test_a_gone_or_changed_object_is_named(lake, tars):
     (tars / "x-000.tar").unlink()
     with pytest.raises(NotFound, match=r"x-000\.tar"):
         _ = lake.dataset("x")["train"][0]
+
+
+def test_what_a_split_has_spread_is_kept_and_replaced_whole(lake, tars):
+    adopt(lake, tars, "x")
+    splits = split(lake, "x", "train=0.5,val=0.5").splits
+    again = adopt(lake, tars, "x")  # nobody asked for other splits
+    assert (again.committed, again.kept, again.bytes_read, again.splits) == (False, 3, 0, splits)
+    (tars / "x-001.tar").write_bytes(tar_of(samples(100, 7)))
+    result = adopt(lake, tars, "x")
+    assert (result.replaced, result.samples, result.bad) == (1, 27, ())
+    assert read(lake, "x") == {**samples(0, 10), **samples(20, 10), **samples(100, 7)}
+
+
+def test_an_expire_asks_for_no_second_look(lake, tars):
+    adopt(lake, tars / "x-000.tar", "x")
+    (tars / "bad.tar").write_bytes(b"no tar at all " * 100)
+    first = adopt(lake, tars, "x")
+    expire(lake, "x", keep_last=1)
+    again = adopt(lake, tars, "x")
+    assert (again.committed, again.bytes_read, again.bad) == (False, 0, first.bad)
+
+
+def test_what_has_become_something_else_goes(lake, tars):
+    adopt(lake, tars, "x")
+    (tars / "x-001.tar").write_bytes(b"no tar at all " * 100)
+    (tars / "x-002.tar").write_bytes(b"")
+    result = adopt(lake, tars, "x")
+    assert (result.committed, len(result.bad)) == (True, 2)
+    assert read(lake, "x") == samples(0, 10)
+
+
+def test_a_dataset_that_is_removed_meanwhile_does_not_come_back(lake, tars, monkeypatch):
+    adopt(lake, tars, "x")
+    (tars / "x-003.tar").write_bytes(tar_of(samples(30, 10)))
+
+    def watch(progress):
+        if progress.stage == "committing":
+            rm(lake, "x")
+
+    with pytest.raises(CommitConflict, match="3 objects that x had"):
+        adopt(lake, tars, "x", watch=watch)
+    assert lake.datasets() == []
+    assert adopt(lake, tars, "x").samples == 40
+
+
+def test_a_long_scan_keeps_a_journal_that_gc_honours(lake, tars, monkeypatch):
+    monkeypatch.setattr("dataplane.adopt.run._TOLD_SECONDS", 0.0)
+    kept = []
+
+    def watch(progress):
+        if progress.stage == "committing":
+            kept.append(gc(lake, grace_seconds=0).objects)
+            assert len(journal.writers(lake.store)) == 1
+
+    adopt(lake, tars, "x", options=AdoptOptions(workers=1), watch=watch)
+    assert kept == [0]
+    assert read(lake, "x") == samples(0, 30)
+    assert [meta for chunk in lake.store.list("writers") for meta in chunk] == []
+
+
+def test_many_patterns_of_one_folder_are_one_listing():
+    source = f"memory://{uuid.uuid4().hex}"
+    store = open_store(source)
+    for n in range(4):
+        store.put(f"d/x-{n}.tar", b"x")
+    calls = []
+    real = ObstoreStore.list
+
+    def listed(self, *arguments, **options):
+        calls.append(arguments)
+        return real(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ObstoreStore, "list", listed)
+        found = find(f"{source}/d/*{{3,1,0}}.tar", apart="/nowhere").found
+    assert [each.name for each in found] == ["x-3.tar", "x-1.tar", "x-0.tar"]
+    assert len(calls) == 1
 
 
 def test_in_memory():

@@ -236,6 +236,21 @@ def test_a_retired_journal_is_not_claimed(local, monkeypatch):
     assert journal.leftovers(local.store, "numbers") == []
 
 
+def test_what_a_silent_writer_on_another_machine_names_stays(local, monkeypatch):
+    """Its clock may be wrong; what it put a moment ago by the store's clock, it did."""
+    with monkeypatch.context() as patch:
+        patch.setattr("dataplane.process.socket.gethostname", lambda: "elsewhere")
+        mine = Journal(local.store, "numbers")
+        mine.add(make.finished(local, "train", [1, 2]))
+    named = objects(local)
+    monkeypatch.setattr(
+        "dataplane.log.datetime", type("Slow", (datetime,), {"now": classmethod(lambda cls, zone: datetime(2020, 1, 1, tzinfo=zone))})
+    )
+    mine._append({"type": "beat"})
+    assert gc(local, grace_seconds=0, journal_days=0).objects == 0
+    assert objects(local) == named
+
+
 def test_litter(local):
     import os
 

@@ -114,14 +114,15 @@ def test_a_machine_whose_clock_is_slow_is_not_dead(lake, monkeypatch):
 
 @pytest.mark.parametrize("late_beat", [False, True])
 def test_a_writer_hears_that_its_journal_is_gone(lake, late_beat):
-    with pytest.raises(CommitConflict, match="took over"), Journal(lake.store, "numbers") as mine:
+    other = Log(lake.store, "writers/other")
+    for kind in ("begin", "beat"):
+        other.append(lambda _, kind=kind: {"type": kind})
+    with Journal(lake.store, "numbers") as mine:
         remove(lake.store, mine.id)
         if late_beat:
-            other = Log(lake.store, "writers/other")
-            other.append(lambda _: {"type": "begin"})
-            other.append(lambda _: {"type": "beat"})
-            lake.store.put(mine._log.path(2), bytes(lake.store.get(other.path(2)).buffer()))
-        mine.hold([])
+            lake.store.put(f"writers/{mine.id}/{2:020d}.json", bytes(lake.store.get(other.path(2)).buffer()))
+        with pytest.raises(CommitConflict, match="took over"):
+            mine.hold([])
     assert not mine._beating.is_alive()
 
 

@@ -181,3 +181,13 @@ def test_a_damaged_page_is_found(objects):
     with pytest.raises(CorruptObject, match="here is not a manifest part"):
         read_metadata(bytes(damaged), where="here")
     assert write_metadata(read_metadata(good, where="here")) == good
+
+
+def test_parts_whose_columns_do_not_fit_together_stay_apart(objects):
+    """Nobody could commit to such a dataset any more, if merging them were an error."""
+    parts = []
+    for n in range(12):
+        values = pa.array([n]) if n < 4 else pa.array([str(n)])
+        parts.append(store_part(objects, [shard(n, 1)], table([1], n, score=values))[0])
+    assert merged(objects, parts) == parts
+    assert merged(objects, parts[4:])[0].samples == 8

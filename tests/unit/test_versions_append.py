@@ -9,7 +9,9 @@ import pytest
 from dataplane import Lake
 from dataplane.catalog import Change
 from dataplane.errors import AlreadyExists, InvalidArgument, NotFound
+from dataplane.parts import split_counts
 from dataplane.schema import Field, Schema
+from dataplane.testing import RecordingStore
 from dataplane.upkeep import verify_lake
 from dataplane.versions import SchemaDiff, append, clone, diff, lineage, split, tag, tags, where
 from dataplane.versions.append import joined_schema
@@ -337,3 +339,33 @@ def test_tags(lake):
         tag(lake, "numbers", "7")
     with pytest.raises(NotFound):
         tags(lake, "letters")
+
+
+def test_append_that_reads_no_key_costs_one_commit(lake):
+    commit(lake, "a", ("train", range(4)), ("test", range(4, 6)))
+    commit(lake, "b", ("train", range(6, 9)), ("val", range(9, 11)))
+    recorded = RecordingStore(lake.store)
+    result = append(Lake(recorded), "a", "b", new_keys=True)
+    assert [call for call in recorded.calls if call.path.startswith("objects/")] == []
+    assert (result.version, result.added, result.skipped, result.samples) == (2, 5, 0, 11)
+    assert held(lake, "a") == expected(("train", range(4)), ("test", range(4, 6)), ("train", range(6, 9)), ("val", range(9, 11)))
+    assert lake.catalog.version("a").splits == split_counts(lake.dataset("a").parts)
+    again = append(lake, "a", "b", new_keys=True)
+    assert (again.version, again.added, again.skipped, again.committed) == (2, 0, 5, False)
+    commit(lake, "c", ("train", range(20, 22)))
+    append(lake, "b", "c")
+    more = append(lake, "a", "b", new_keys=True)  # parts that both have are not doubled
+    assert (more.version, more.added, more.skipped, more.samples) == (3, 2, 5, 13)
+    assert lake.catalog.version("a").splits == split_counts(lake.dataset("a").parts)
+    assert verify_lake(lake, deep=True).ok
+    with pytest.raises(InvalidArgument, match="none are looked for"):
+        append(lake, "a", "b", new_keys=True, on_conflict="skip")
+
+
+def test_repeated_appends_without_keys_double_nothing_even_when_parts_have_been_merged(lake):
+    for n in range(8):
+        commit(lake, f"b{n}", ("train", [n]))
+        append(lake, "a", f"b{n}", new_keys=True)
+    assert len(lake.catalog.version("a").parts) == 1
+    assert append(lake, "a", "b7", new_keys=True).committed is False
+    assert held(lake, "a") == expected(("train", range(8)))
