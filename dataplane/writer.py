@@ -241,17 +241,17 @@ def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteO
             return None
         parts = new_parts(lake.objects, state, change)
         schema = _schema(state.schema, change.finished)
-        return Change("write", parameters, schema, tuple(merged(lake.objects, [part for part, _ in parts])), split_counts(parts))
+        told = newest.bad if newest else {}
+        return Change("write", parameters, schema, tuple(merged(lake.objects, [part for part, _ in parts])), split_counts(parts), told)
 
     def extend(newest: Version | None) -> Change:
         ((part, shards),) = new_parts(lake.objects, state, Edit(finished=list(finished)))
         splits = split_counts([(part, shards)])
-        if newest is not None:
-            splits = {**newest.splits, **{s: added(newest.splits[s], n) if s in newest.splits else n for s, n in splits.items()}}
-        parts = (*newest.parts, part) if newest else (part,)
-        return Change(
-            "write", parameters, _schema(newest.schema if newest else Schema(), finished), tuple(merged(lake.objects, parts)), splits
-        )
+        if newest is None:
+            return Change("write", parameters, _schema(Schema(), finished), (part,), splits)
+        counts = {**newest.splits, **{s: added(newest.splits[s], n) if s in newest.splits else n for s, n in splits.items()}}
+        parts = tuple(merged(lake.objects, (*newest.parts, part)))
+        return Change("write", parameters, _schema(newest.schema, finished), parts, counts, newest.bad)
 
     version = lake.catalog.commit(name, extend if options.new_keys else make) or state.version
     assert version is not None

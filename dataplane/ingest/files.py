@@ -13,7 +13,7 @@ from dataplane.ingest.options import Bad, Progress
 from dataplane.ingest.plan import Task, Todo, Wanted, assign_classes, compare, describe, gone, in_order, tasks
 from dataplane.ingest.pool import do_tasks
 from dataplane.ingest.present import Present, load
-from dataplane.ingest.resume import adopt
+from dataplane.ingest.resume import take_over
 from dataplane.ingest.scratch import scratch
 from dataplane.ingest.worker import Context
 from dataplane.journal import Finished, Journal
@@ -60,7 +60,7 @@ def _plan(job: Job, tally: Tally, wanted: list[Wanted], unfit: list[Bad]) -> _Pl
     classes = assign_classes(present.schema, wanted)
     difference = compare(wanted, present.samples, {**_bad_before(job, present), **tally.bad})
     todo = in_order(difference.todo, job.options.order)
-    taken, left = adopt(todo, tally.carried, {label: i for i, label in enumerate(classes)})
+    taken, left = take_over(todo, tally.carried, {label: i for i, label in enumerate(classes)})
     drop = _to_drop(job, present, wanted, unfit) if job.options.sync else {}
     tally.bad = {bad.source: bad for bad in (*unfit, *difference.bad)}
     tally.kept = len(wanted) - len(difference.todo) - len(difference.bad)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from dataplane.catalog import Change, Version
-from dataplane.errors import BadSources
+from dataplane.errors import BadSources, CommitConflict
 from dataplane.ingest.badlist import to_commit
 from dataplane.ingest.commit import Edit, agreed_classes, edit, fields_of, new_parts
 from dataplane.ingest.job import Job, Outcome, Tally
@@ -57,6 +57,8 @@ def commit(
 
     def make(newest: Version | None) -> Change | None:
         nonlocal state, change, clash
+        if newest is None and present.version is not None:
+            raise CommitConflict(f"{job.name} was removed while this ingest was at work; to begin it anew, run the same command again")
         state = present if newest is None or newest.number == present.number else load(job.lake, newest)
         change = edit(state, finished, drop)
         classes = state.schema.classes if planned is None else agreed_classes(state.schema.classes, planned, change.labels)

@@ -11,10 +11,10 @@ from dataplane.journal import Finished
 from dataplane.objects import Objects
 from dataplane.refs import Digest
 
-__all__ = ["adopt", "is_there"]
+__all__ = ["is_there", "take_over"]
 
 
-def adopt(todo: Sequence[Todo], finished: Sequence[Finished], class_ids: Mapping[str, int]) -> tuple[list[Finished], list[Todo]]:
+def take_over(todo: Sequence[Todo], finished: Sequence[Finished], class_ids: Mapping[str, int]) -> tuple[list[Finished], list[Todo]]:
     """The finished shards with just the samples that are to be done and are in them exactly so, and what is left to do. Pure."""
     left = {item.wanted.key: item for item in todo}
     taken = []

@@ -61,13 +61,18 @@ def shown(value):
     return value if isinstance(value, str | int | float | dict | list) else repr(value)
 
 
+def shown_all(fields):
+    """The values of a sample by field."""
+    return {name: shown(value) for name, value in fields.items()}
+
+
 def contents(lake):
     """Per dataset, version and split: key and fields of each sample."""
     found = {}
     for name in lake.datasets():
         for number in lake.catalog.numbers(name):
             dataset = lake.dataset(f"{name}@{number}")
-            found[str(dataset)] = {part: [[s.key, {n: shown(v) for n, v in s.fields.items()}] for s in dataset[part]] for part in dataset.splits}
+            found[str(dataset)] = {part: [[s.key, shown_all(s.fields)] for s in dataset[part]] for part in dataset.splits}
     return found
 
 

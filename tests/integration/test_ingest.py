@@ -20,12 +20,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dataplane import Lake
-from dataplane.errors import BadSources, DataplaneError, InvalidArgument, NotFound, StorageFull
+from dataplane.errors import BadSources, CommitConflict, DataplaneError, InvalidArgument, NotFound, StorageFull
 from dataplane.ingest import IngestOptions, ingest
 from dataplane.ingest.command import ingest as command
 from dataplane.journal import leftovers
 from dataplane.store import open_store
-from dataplane.upkeep import verify_lake
+from dataplane.upkeep import rm, verify_lake
 from tests.folders import encode, jpeg, nobody, noise, write_folder
 
 FOLDER = IngestOptions(label_from="folder")
@@ -589,4 +589,22 @@ def test_the_photographs(photos, tmp_path):
     lake = Lake(str(tmp_path / "lake"))
     assert len(lake.dataset("photos").schema.classes) == 240
     assert pictures(lake, "photos") == {path.stem: path.read_bytes() for path in photos.iterdir()}
+    check_lake(lake)
+
+
+def test_a_dataset_that_is_removed_meanwhile_does_not_come_back(source, lake):
+    write_folder(source, 6)
+    ingest(lake, source, "pets", options=IngestOptions(label_from="folder"))
+    (source / "cat" / "new.jpg").write_bytes(jpeg(99))
+
+    def watch(progress):
+        if progress.stage == "committing":
+            rm(lake, "pets")
+
+    with pytest.raises(
+        CommitConflict, match="pets was removed while this ingest was at work; to begin it anew, run the same command again"
+    ):
+        ingest(lake, source, "pets", options=IngestOptions(label_from="folder"), watch=watch)
+    assert lake.datasets() == []
+    assert ingest(lake, source, "pets", options=IngestOptions(label_from="folder")).samples == 7
     check_lake(lake)

@@ -1,4 +1,4 @@
-"""Lakes that earlier releases wrote stay readable. `tests/data/make_lake_v1.py` says what is in this one."""
+"""Lakes that earlier releases wrote stay readable. The scripts that made them, in `tests/data`, say what is in them."""
 
 import json
 import shutil
@@ -8,7 +8,10 @@ import pytest
 from blake3 import blake3
 
 from dataplane import Lake, journal
+from dataplane.errors import NotFound
 from dataplane.upkeep import verify_lake
+from dataplane.versions import lineage
+from tests.data import make_lake_v1_formats
 
 DATA = Path(__file__).parents[1] / "data"
 CONTENTS = json.loads((DATA / "lake-v1.json").read_text())
@@ -43,6 +46,27 @@ def test_names_tags_and_metadata(lake):
     assert sorted(table.column("key").to_pylist()) == sorted(row[0] for rows in CONTENTS["numbers@2"].values() for row in rows)
     assert lake.dataset("numbers").schema.classes == ("one", "three", "two")
     assert lake.log("runs", "first").last().body["step"] == 1
+
+
+@pytest.fixture
+def formats(tmp_path):
+    return Lake(str(shutil.copytree(DATA / "lake-v1-formats", tmp_path / "lake-v1-formats")))
+
+
+def test_every_value_of_every_format_is_what_it_was(formats):
+    found = json.loads(json.dumps(make_lake_v1_formats.contents(formats), sort_keys=True, default=repr))
+    assert found == json.loads((DATA / "lake-v1-formats.json").read_text())
+    assert verify_lake(formats, deep=True).problems == []
+
+
+def test_what_versions_were_made_of_and_what_is_gone(formats):
+    assert formats.datasets() == ["copy", "few", "mixed", "other"]
+    assert formats.catalog.numbers("mixed") == [2, 3, 4]
+    assert formats.dataset("mixed@good").number == 2
+    with pytest.raises(NotFound, match="mixed@1 was expired"):
+        formats.dataset("mixed@1")
+    assert [str(one.version) for one in lineage(formats, "other@2")][:2] == ["other@2", "other@1"]
+    assert [piece.format for piece in formats.dataset("mixed@good")["train"].shards[0].row.pieces] == ["tar", "parquet", "zarr"]
 
 
 def test_a_dead_writers_journal(lake, monkeypatch):
