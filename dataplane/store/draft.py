@@ -92,11 +92,11 @@ class LocalDraft:
 
     def _flush(self) -> None:
         self._under_way.append(self._thread.submit(self._store, self._filling, self._filled))
-        self._filling = self._first() if len(self._under_way) == _BLOCKS else memoryview(mmap.mmap(-1, _BLOCK_BYTES))
+        self._filling = self._first() if len(self._under_way) >= _BLOCKS else memoryview(mmap.mmap(-1, _BLOCK_BYTES))
         self._filled = 0
 
     def _first(self) -> memoryview:
-        """The block that is under way for the longest time, once it is written. One that could not be stays, so that nothing else succeeds."""
+        """The block that is under way for the longest time, once it is written. One that could not be stays: nothing succeeds then."""
         with self._guard():
             block = self._under_way[0].result()
         self._under_way.popleft()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from dataplane.errors import AlreadyExists, InvalidArgument, NotFound, SourceChanged, StoreError
-from dataplane.store.protocol import ReadMatching, Store
+from dataplane.store.protocol import Drafts, ReadMatching, Store
 
 __all__ = ["StoreTests"]
 
@@ -32,6 +33,12 @@ def _paths(store: Store, prefix: str | None = None, **options: Any) -> list[str]
 def _matching(store: Store) -> ReadMatching:
     if not isinstance(store, ReadMatching):
         pytest.skip("a store without conditional reads")
+    return store
+
+
+def _drafts(store: Store) -> Drafts:
+    if not isinstance(store, Drafts):
+        pytest.skip("a store without drafts")
     return store
 
 
@@ -102,6 +109,39 @@ class StoreTests:
             store.put(path, b"")
         with pytest.raises(InvalidArgument):
             store.get(path)
+
+    # ------------------------------------------------------------------ drafts
+
+    @pytest.mark.parametrize("size", [0, 1, 4096, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, _LARGE_BYTES])
+    def test_a_draft_becomes_an_object(self, store: Store, size: int) -> None:
+        draft, data = _drafts(store).draft(), (_TEXT * (size // len(_TEXT) + 1))[:size]
+        try:
+            for start in range(0, size, 700_001):
+                draft.write(data[start : start + 700_001])
+            assert draft.finish() == blake3(data).hexdigest()
+            assert _paths(store) == []
+            assert draft.path.read_bytes() == data
+            draft.publish("a/drafted")
+        finally:
+            draft.close()
+        assert _read(store, "a/drafted") == data
+        assert _paths(store) == ["a/drafted"]
+
+    def test_a_draft_takes_no_taken_name_and_leaves_nothing_behind(self, store: Store) -> None:
+        drafts = _drafts(store)
+        store.put("a", b"first")
+        for publish in (True, False):
+            draft = drafts.draft()
+            draft.write(_TEXT)
+            if publish:
+                draft.finish()
+                with pytest.raises(AlreadyExists):
+                    draft.publish("a")
+                assert draft.path.read_bytes() == _TEXT
+            draft.close()
+            draft.close()
+        assert _paths(store) == ["a"]
+        assert _read(store, "a") == b"first"
 
     # ------------------------------------------------------------------ put-if-absent
 

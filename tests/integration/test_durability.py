@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.folders import write_folder
+
 CALL = re.compile(r"^(?:\d+\s+)?(?P<name>\w+)\((?P<arguments>.*)\)\s+= (?P<result>-?\d+)")
 CALLS = "write,fsync,linkat,renameat,renameat2,rename,mkdir,mkdirat,unlink,unlinkat"
 
@@ -71,6 +73,43 @@ def test_a_new_root_below_new_folders(traced, tmp_path):
         ("fsync", "/some"),
         ("fsync", "/"),
     ]
+
+
+def test_a_draft(traced, tmp_path):
+    """It is written in blocks, in another thread, and has no name before all of it is durable."""
+    (tmp_path / "lake").mkdir()
+    code = (
+        f"from dataplane.store import open_store; draft = open_store({str(tmp_path / 'lake')!r}).draft(); "
+        "[draft.write(bytes(700_000)) for _ in range(9)]; draft.finish(); draft.publish('objects/ab/x.tar'); draft.close()"
+    )
+    calls = [call for call in traced(code) if call[0] != "mkdir"]
+    assert calls == [
+        *[("write", "file")] * 4,
+        ("fsync", "file"),
+        ("link", "/lake/objects/ab/x.tar"),
+        ("fsync", "/lake/objects/ab"),
+        ("fsync", "/lake/objects"),
+        ("fsync", "/lake"),
+        ("fsync", "/"),
+    ]
+
+
+def test_an_ingest_acknowledges_what_is_durable(traced, tmp_path):
+    """The journal names a shard when the shard's bytes and name are durable; the scratch folder has none of them."""
+    lake, source = tmp_path / "lake", tmp_path / "pictures"
+    write_folder(source, 6)
+    code = (
+        f"from dataplane.ingest import IngestOptions, ingest; ingest({str(lake)!r}, {str(source)!r}, 'pets', "
+        "options=IngestOptions(check='structure', workers=1, shard_bytes=3000))"
+    )
+    calls = traced(code)
+    shards = [i for i, (name, about) in enumerate(calls) if name == "link" and about.endswith(".tar")]
+    assert len(shards) > 1
+    for i in shards:
+        assert ("write", "file") in calls[:i]
+        assert calls[i - 1] == ("fsync", "file")
+        told = next(j for j, call in enumerate(calls[i:], i) if call[0] in {"rename", "link"} and call[1].startswith("/lake/writers/"))
+        assert ("fsync", calls[i][1].rsplit("/", 1)[0]) in calls[i:told]
 
 
 def test_a_name_that_is_taken_is_made_durable_before_it_is_told(traced, tmp_path):

@@ -47,26 +47,32 @@ def journalled(lake_url):
     return {shard.ref.path: (Path(lake_url) / shard.ref.path).stat().st_mtime_ns for shard in shards}
 
 
+def everything(lake_url):
+    """The files of a lake, whether or not its store lists them. The empty ones of a put that was killed do not count."""
+    return [path.relative_to(lake_url).as_posix() for path in Path(lake_url).rglob("*") if path.is_file() and path.stat().st_size]
+
+
 def committed(lake_url):
     return bool(Lake(lake_url).datasets())
 
 
-def kill_campaign(tmp_path, kills, seed):
+def kill_campaign(tmp_path, kills, seed, **more):
     """Start, kill, start again …; then let it finish. Returns how many kills hit a run that had finished shards."""
     source, lake_url = tmp_path / "pictures", str(tmp_path / "lake")
     made = write_folder(source, SAMPLES)
+    options = OPTIONS | more
     (source / "cat" / "empty.jpg").touch()
     rng = random.Random(seed)
     seen: dict[str, int] = {}
     fruitful = 0
     for kill in range(kills):
         line = rng.randrange(1, 14) if kill else 8  # of about 24 while reading; the first falls in the middle of it
-        at_work = kill_at(start(tmp_path, lake_url, str(source), "pets", **OPTIONS), line, rng.uniform(0, 0.02))
+        at_work = kill_at(start(tmp_path, lake_url, str(source), "pets", **options), line, rng.uniform(0, 0.02))
         found = journalled(lake_url)
         fruitful += at_work and len(found.keys() - seen.keys()) > 0
         assert found.items() >= seen.items() or committed(lake_url)  # nothing that was acknowledged is missing
         seen |= found
-    last = start(tmp_path, lake_url, str(source), "pets", **OPTIONS)
+    last = start(tmp_path, lake_url, str(source), "pets", **options)
     said, errors = last.communicate()
     assert last.returncode == 0, errors
     assert "'bad': [{'source': 'cat/empty.jpg', 'reason': 'an empty file'}]" in said
@@ -79,15 +85,20 @@ def kill_campaign(tmp_path, kills, seed):
     shards = {row.ref.path for _, rows in dataset.parts for row in rows}
     assert seen.keys() <= shards
     assert {path: (Path(lake_url) / path).stat().st_mtime_ns for path in seen} == seen
-    again = ingest(lake, source, "pets", options=IngestOptions(**OPTIONS))
+    again = ingest(lake, source, "pets", options=IngestOptions(**options))
     assert (again.committed, again.kept) == (False, SAMPLES)
     assert list(lake.store.list("writers")) == []
+    assert {path.split("/")[0] for path in everything(lake_url)} == {"datasets", "lake.json", "objects"}
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("dataplane-ingest")]
     return fruitful
 
 
 def test_killed_a_few_times(tmp_path):
     assert kill_campaign(tmp_path, 3, seed=0) > 0
+
+
+def test_killed_a_few_times_where_threads_do_the_work(tmp_path):
+    assert kill_campaign(tmp_path, 3, seed=1, check="structure") > 0
 
 
 @pytest.mark.soak

@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from dataplane.errors import BadSample
 from dataplane.prep.image import EXTENSIONS, FORMATS, SNIFF_BYTES, decode, examine, sniff
+from dataplane.prep.jpeg import plain_header
 from tests.folders import encode, noise
 
 PICTURE = noise(0, (60, 40))
@@ -227,3 +230,29 @@ def test_decoding_hostile_bytes_raises_nothing_but_bad_sample(name, seed):
     else:
         assert pixels.shape[2] == 3
         assert pixels.size <= 3 * LIMIT
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(sorted(name for name in GOOD if name.endswith(".jpg"))), seed=st.integers(0, 2**32))
+def test_a_plain_header_is_what_pillow_says_of_it(name, seed):
+    """Whatever happened to the bytes, and where the short look gives up it says so."""
+    rng = random.Random(seed)
+    data = bytearray(GOOD[name])
+    for _ in range(rng.randrange(4)):
+        data[rng.randrange(min(len(data), 700))] = rng.choice((0, 1, 0xD8, 0xDA, 0xE1, 0xFF, rng.randrange(256)))
+    if rng.random() < 0.3:
+        del data[rng.randrange(len(data)) :]
+    found = plain_header(bytes(data)) if sniff(bytes(data)) == "jpg" else None
+    if found is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = JpegImageFile(io.BytesIO(data))
+        assert (*image.size, image.fp.tell()) == found
+        assert image.getexif().get(0x0112, 1) == 1
+
+
+def test_which_headers_are_plain():
+    icc = encode(PICTURE, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    plain = {name for name, data in GOOD.items() if name.endswith(".jpg") and plain_header(data)}
+    assert plain == {"rgb.jpg", "grey.jpg", "progressive.jpg"}
+    assert plain_header(icc)[:2] == PICTURE.size

@@ -20,7 +20,8 @@ class DataplaneWriter:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.setup = (
-            f"ingest, {job.threads} spawned worker processes, check='structure', shards of {SHARD_BYTES >> 20} MiB, synced by itself"
+            f"ingest, workers={job.threads} (below 1 GiB the threads of one process, else spawned processes), check='structure', "
+            f"shards of {SHARD_BYTES >> 20} MiB, synced by itself"
         )
 
     def write(self, out: Path) -> None:
