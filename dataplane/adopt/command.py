@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Final, cast
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dataplane.adopt.options import AdoptOptions, AdoptResult, Format, Progress
 from dataplane.errors import BadSources
-from dataplane.ingest.options import Bad
+from dataplane.ingest.telling import print_bad
 from dataplane.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -32,7 +32,6 @@ from dataplane.output import (
 
 __all__ = ["adopt"]
 
-_BAD_SHOWN: Final = 20
 _DEFAULTS: Final = AdoptOptions()
 
 Watch = Callable[[Progress], None]
@@ -100,7 +99,7 @@ def adopt(
             result = _run(lake_url(context, lake), source, name, options, watch)
     except BadSources as error:
         if not as_json:
-            _print_bad(error.bad, rest="all of them: add --json")
+            print_bad(error.bad, what="", rest="all of them: add --json")
         document = [{"source": bad.source, "reason": bad.reason} for bad in error.bad]
         raise typer.Exit(report_error(error, as_json=as_json, more={"bad": document})) from error
     except KeyboardInterrupt:
@@ -160,20 +159,5 @@ def _print_result(context: typer.Context, result: AdoptResult) -> None:
     for note in notes:
         out.print(f"Note: {note}.", markup=False)
     listed = command_line(context, f"show {spec} --json")
-    _print_bad(result.bad, rest=f"all of them: {listed}" if result.committed else "all of them: add --json")
+    print_bad(result.bad, what="", rest=f"all of them: {listed}" if result.committed else "all of them: add --json")
     next_step(context, f"show {result.name}")
-
-
-def _print_bad(bad: Sequence[Bad], *, rest: str) -> None:
-    if not bad:
-        return
-    out.print(f"[yellow]{len(bad):,} bad[/]:")
-    for item in bad[:_BAD_SHOWN]:
-        out.print(f"  {_one_line(item.source)}: {_one_line(item.reason)}", markup=False)
-    if len(bad) > _BAD_SHOWN:
-        out.print(f"  … and {len(bad) - _BAD_SHOWN:,} more; {rest}", markup=False)
-
-
-def _one_line(text: str) -> str:
-    """`text` without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

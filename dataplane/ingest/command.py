@@ -13,6 +13,7 @@ from rich.table import Table
 
 from dataplane.errors import BadSources
 from dataplane.ingest.options import FORMAT_OF_KIND, Bad, Check, IngestOptions, IngestResult, Order, Progress, WantedKind, parse_bytes
+from dataplane.ingest.telling import print_bad
 from dataplane.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -31,7 +32,6 @@ from dataplane.output import (
 
 __all__ = ["ingest"]
 
-_BAD_SHOWN: Final = 20
 _DEFAULTS: Final = IngestOptions()
 _CAME_IN: Final = {"pictures": "Pictures", "files": "Files", "tables": "Rows of tables", "text": "Lines of text", "arrays": "Arrays"}
 _SHARDS: Final = {"tar": "tar shards", "parquet": "Parquet shards", "zarr": "Zarr shards (vectors and numbers: Parquet)"}
@@ -120,7 +120,7 @@ def ingest(
             result = _run(lake_url(context, lake), source, name, options, watch)
     except BadSources as error:
         if not as_json:
-            _print_bad(error.bad, rest="all of them: add --json")
+            print_bad(error.bad, what=_files(error.bad), rest="all of them: add --json")
         document = [{"source": bad.source, "reason": bad.reason} for bad in error.bad]
         raise typer.Exit(report_error(error, as_json=as_json, more={"bad": document})) from error
     except KeyboardInterrupt:
@@ -177,7 +177,7 @@ def _print_result(context: typer.Context, result: IngestResult) -> None:
     for note in notes:
         out.print(f"Note: {note}.", markup=False)
     listed = command_line(context, f"show {spec} --json")
-    _print_bad(result.bad, rest=f"all of them: {listed}" if result.committed else "all of them: add --json")
+    print_bad(result.bad, what=_files(result.bad), rest=f"all of them: {listed}" if result.committed else "all of them: add --json")
     next_step(context, f"show {result.name}")
 
 
@@ -196,16 +196,5 @@ def _print_splits(result: IngestResult) -> None:
     out.print(table)
 
 
-def _print_bad(bad: Sequence[Bad], *, rest: str) -> None:
-    if not bad:
-        return
-    out.print(f"[yellow]{len(bad):,} bad {'file' if len(bad) == 1 else 'files'}[/]:")
-    for item in bad[:_BAD_SHOWN]:
-        out.print(f"  {_one_line(item.source)}: {_one_line(item.reason)}", markup=False)
-    if len(bad) > _BAD_SHOWN:
-        out.print(f"  … and {len(bad) - _BAD_SHOWN:,} more; {rest}", markup=False)
-
-
-def _one_line(text: str) -> str:
-    """`text` without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _files(bad: Sequence[Bad]) -> str:
+    return " file" if len(bad) == 1 else " files"
