@@ -37,16 +37,18 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         root {root};
+        {locations}
     }}
 }}
 """
 
 
 @contextmanager
-def nginx(root: Path, scratch: Path, *, workers: int = 2) -> Iterator[str]:
+def nginx(root: Path, scratch: Path, *, workers: int = 2, locations: str = "") -> Iterator[str]:
     """Serve the folders of `root`, each a bucket, on a free port of this machine until the block ends: the endpoint, `http://127.0.0.1:PORT`.
 
-    `scratch` gets the configuration and the logs. Raises `CannotPrepare` where there is no nginx, or it does not start.
+    `scratch` gets the configuration, to which `locations` may add, and the logs. Raises `CannotPrepare` where there is no nginx, or it does
+    not start.
     """
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -56,7 +58,7 @@ def nginx(root: Path, scratch: Path, *, workers: int = 2) -> Iterator[str]:
     port = _free_port()
     configuration = scratch / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""  # else its workers would be somebody who may not read the folder
-    text = _CONFIGURATION.format(user=user, workers=workers, scratch=scratch, port=port, root=root.resolve())
+    text = _CONFIGURATION.format(user=user, workers=workers, scratch=scratch, port=port, root=root.resolve(), locations=locations)
     configuration.write_text(text, encoding="utf-8")
     with (scratch / "nginx.log").open("wb") as log:
         process = subprocess.Popen([program, "-p", str(scratch), "-c", str(configuration)], stdout=log, stderr=log)

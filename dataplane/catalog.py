@@ -9,19 +9,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import metadata
 from typing import Any, Final
 
 from dataplane.errors import CorruptObject, FormatTooNew, InvalidArgument, NotFound
 from dataplane.intervals import Numbers
 from dataplane.log import Entry, Log
-from dataplane.manifest import Part
 from dataplane.objects import Objects
-from dataplane.refs import Digest, referenced
+from dataplane.refs import Digest, ref_from_json, ref_to_json, referenced
 from dataplane.schema import Schema
 from dataplane.store import Store
 
-__all__ = ["Catalog", "Change", "SplitCount", "Version", "check_name", "folders", "parse_spec"]
+__all__ = ["Catalog", "Change", "Part", "SplitCount", "Version", "check_name", "folders", "parse_spec"]
 
 _NONE: Final = Numbers()
 _LINEAGE: Final = ("operation", "parameters", "parents", "tool")
@@ -47,6 +45,27 @@ def parse_spec(spec: str) -> tuple[str, str | None]:
     if at and not which:
         raise InvalidArgument(f"{spec!r} names no version; write {name}, {name}@7 or {name}@TAG")
     return check_name(name), which or None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pair of tables in the lake, and what they add up to: live samples and shards that have any."""
+
+    shards: Digest
+    metadata: Digest
+    samples: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The form a part has in a commit."""
+        return {"shards": ref_to_json(self.shards), "metadata": ref_to_json(self.metadata), "samples": self.samples}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Part:
+        """The inverse of `to_json`."""
+        shards, metadata = ref_from_json(value["shards"]), ref_from_json(value["metadata"])
+        if not isinstance(shards, Digest) or not isinstance(metadata, Digest):
+            raise CorruptObject(f"not a manifest part: {value!r}")
+        return cls(shards, metadata, value["samples"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +292,8 @@ def _expired(entry: Entry) -> Numbers:
 
 def _body(change: Change, *, tip: Version | None) -> dict[str, Any]:
     """A commit is the whole state, so it repeats which versions are gone, whoever commits."""
+    from importlib import metadata  # with the parsers of mail: who reads does without
+
     parent = None if tip is None or tip.removed else tip
     gone = Numbers() if tip is None else tip.expired | change.expired
     if tip is not None and (tip.removed or change.removed):

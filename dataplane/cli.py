@@ -1,19 +1,26 @@
-"""The command line `dataplane`. Sub-commands come from the entry-point group `dataplane.commands` and from `dataplane.commands`."""
+"""The command line `dataplane`. Sub-commands are those of `_OWN`, and those of packages in the entry-point group `dataplane.commands`.
+
+One is loaded when it is called: what `gc` imports is nothing that `ls` should wait for.
+"""
 
 from __future__ import annotations
 
-import importlib
 import sys
-from importlib import metadata
-from typing import Annotated, Any
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from dataplane.output import LakeUrl, ending
 
 __all__ = ["build", "main"]
 
 _GROUP = "dataplane.commands"
+_MARKUP: Final = "rich"
+_OTHERS = "Train, serve, tier"
 _OWN = {
     "Data in": {"init": "dataplane.commands", "ingest": "dataplane.ingest.command", "adopt": "dataplane.adopt.command"},
     "Look": {
@@ -31,13 +38,13 @@ _OWN = {
 
 def _version(asked: bool) -> None:
     if asked:
-        sys.stdout.write(f"dataplane {metadata.version('dataplane')}\n")
+        sys.stdout.write(f"dataplane {version('dataplane')}\n")
         raise typer.Exit
 
 
 def _root(
     lake: LakeUrl = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    show_version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
     """Raw data in at one end, trained models out at the other.
 
@@ -51,19 +58,50 @@ def _root(
     """
 
 
+class _Commands(TyperGroup):
+    """The sub-commands by name, each loaded when it is asked for; help asks for all."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_places())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        places = _places()
+        for name in [cmd_name] if cmd_name in places else places:  # all, to say which of them may have been meant
+            if name not in self.commands:
+                self.commands[name] = _load(*places[name])
+        return super().get_command(ctx, cmd_name)
+
+
+@cache
+def _places() -> dict[str, tuple[str, EntryPoint]]:
+    """The panel of the help and the place of each sub-command, in the order of the help."""
+    own = {
+        name: (panel, EntryPoint(name, f"{module}:{name}", _GROUP)) for panel, modules in _OWN.items() for name, module in modules.items()
+    }
+    return own | {entry.name: (_OTHERS, entry) for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name)}
+
+
+def _load(panel: str, entry: EntryPoint) -> Any:
+    found: Any = entry.load()
+    app = typer.Typer(rich_markup_mode=_MARKUP, add_completion=False)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=entry.name, rich_help_panel=panel)
+        return get_command(app).commands[entry.name]  # type: ignore[attr-defined]
+    app.command(entry.name, rich_help_panel=panel)(found)
+    return get_command(app)
+
+
 def build() -> typer.Typer:
     """The whole command line, with the sub-commands of every installed package."""
-    app = typer.Typer(name="dataplane", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", add_completion=True)
+    app = typer.Typer(
+        name="dataplane",
+        cls=_Commands,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=_MARKUP,
+        add_completion=True,
+    )
     app.callback()(_root)
-    for panel, modules in _OWN.items():
-        for name, module in modules.items():
-            app.command(name, rich_help_panel=panel)(getattr(importlib.import_module(module), name))
-    for entry in sorted(metadata.entry_points(group=_GROUP), key=lambda entry: entry.name):
-        command: Any = entry.load()
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name, rich_help_panel="Train, serve, tier")
-        else:
-            app.command(entry.name, rich_help_panel="Train, serve, tier")(command)
     return app
 
 

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from typing import Any, Final, TypeVar
@@ -14,17 +15,18 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dataplane.catalog import Version
+from dataplane.aside import Aside
+from dataplane.catalog import Part, Version
 from dataplane.errors import CorruptObject, InvalidArgument, NotFound
 from dataplane.formats import open_shard
 from dataplane.formats.index import ShardIndex, read_index
 from dataplane.formats.protocol import ShardReader, Value
-from dataplane.manifest import Part, Piece, ShardRow, Shards, read_metadata, read_shards
+from dataplane.manifest import Groups, open_shards, read_metadata
 from dataplane.objects import Objects, past_damage
 from dataplane.refs import Digest, Foreign, ObjectRef
 from dataplane.schema import Schema
+from dataplane.shards import Piece, ShardRow, Shards, starts
 from dataplane.store import Store
 from dataplane.store.local import LocalStore
 
@@ -37,6 +39,7 @@ _INDEXES: Final = 512  # kept in memory a dataset: 10 to 50 kB each where sample
 _INDEX_BYTES: Final = 256 << 20  # of them: one of a million rows of a table has tens of megabytes
 _SHARDS_KEPT: Final = 4096  # rows of the manifest made into objects: about 1 kB each
 _AT_ONCE: Final = 8  # requests for different objects
+_TABLE_BYTES: Final = 16 << 20  # of shards, of a version far away: more is put aside
 _KEPT_BYTES: Final = 30 << 20  # the largest block that glibc learns from has 32 MiB
 
 
@@ -99,13 +102,13 @@ class Split(Sequence[Sample]):
     `counts` and `sizes` are int64 [shards]: the samples that the version wants of each shard, and the bytes of its first object.
     """
 
-    def __init__(self, dataset: Dataset, name: str, places: Sequence[tuple[Shards, npt.NDArray[np.int64]]], opened: _Opened) -> None:
+    def __init__(self, dataset: Dataset, name: str, places: Sequence[tuple[Shards, npt.NDArray[np.int32]]], opened: _Opened) -> None:
         self.dataset = dataset
         self.name = name
         self.counts: npt.NDArray[np.int64] = _joined([shards.live[rows] for shards, rows in places])
+        self._samples = int(self.counts.sum())
         self._tables = places
         self.shards: Sequence[Shard] = _ShardList(places, opened)
-        self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._keys: _Keys | None = None
 
     @cached_property
@@ -113,8 +116,13 @@ class Split(Sequence[Sample]):
         """Of the first object of each shard, in bytes."""
         return _joined([shards.sizes[rows] for shards, rows in self._tables])
 
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        """The first item of each shard, and how many there are."""
+        return starts(self.counts)
+
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._samples
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.name}"
@@ -234,14 +242,25 @@ class Dataset:
     @cached_property
     def parts(self) -> tuple[tuple[Part, Shards], ...]:
         """The manifest parts with their shards."""
+        parts, groups = self.version.parts, Groups()
+        local = self.store if isinstance(self.store, LocalStore) else None
+        aside = _aside(sum(part.shards.size for part in parts)) if local is None else None
 
-        def read(part: Part) -> Shards:
-            path = self.store.local_path(part.shards) if isinstance(self.store, LocalStore) else None
-            return read_shards(self._objects.get(part.shards), where=f"{self.store.url}/{part.shards.path}", path=path)
+        def fetch(part: Part) -> Callable[[], Any]:
+            """What opens the table of a part, which was checked."""
+            data = self._objects.get(part.shards)
+            path = local.local_path(part.shards) if local else None
+            if path is not None:
+                return partial(pa.OSFile, str(path))
+            if aside is not None:
+                with suppress(OSError):  # no room
+                    return aside.put(data)
+            return partial(pa.BufferReader, pa.py_buffer(data))
 
-        parts = self.version.parts
-        local = isinstance(self.store, LocalStore)  # nothing to wait for; and each thread's heap would keep what passed through it
-        return tuple(zip(parts, map(read, parts) if local else _side_by_side(read, parts), strict=True))
+        # A folder has nothing to wait for. And each thread's heap keeps what passed through it: tables are decoded in this one.
+        sources = map(fetch, parts) if local else _side_by_side(fetch, parts)
+        where = self._objects.where
+        return tuple((part, open_shards(source, groups, where=where(part.shards))) for part, source in zip(parts, sources, strict=True))
 
     def metadata(self, columns: Sequence[str] | None = None) -> Any:
         """The metadata of the samples that this version has, as a `pyarrow.Table` with the column `split` added, or just some columns.
@@ -275,9 +294,9 @@ class Dataset:
 class _ShardList(Sequence[Shard]):
     """The shards of a split, made when somebody looks at them; the last ones are kept."""
 
-    def __init__(self, places: Sequence[tuple[Shards, npt.NDArray[np.int64]]], opened: _Opened) -> None:
+    def __init__(self, places: Sequence[tuple[Shards, npt.NDArray[np.int32]]], opened: _Opened) -> None:
         self._places = places
-        self._starts = np.concatenate([[0], np.cumsum([len(rows) for _, rows in places], dtype=np.int64)])
+        self._starts = starts([len(rows) for _, rows in places])
         self._opened = opened
         self._shard = lru_cache(_SHARDS_KEPT)(self._make)
 
@@ -367,6 +386,8 @@ _hash = hash  # of this process alone: it differs from one to the next
 
 def _hashes(split: Split, part: Part, shards: Shards, live: int) -> npt.NDArray[np.int64]:
     """The hashes of the keys of a part's samples in a split, in the split's order."""
+    import pyarrow.compute as pc  # nothing else of a dataset needs it
+
     table = split.dataset.part_metadata(part, shards, ("split", "shard", "row", "key"))
     table = table.filter(pc.equal(table.column("split"), split.name))
     if len(table) != live:
@@ -389,6 +410,16 @@ def _keep_freed_memory() -> None:
     has to fault it in anew for each batch of samples, which takes as long as reading them. A larger block that is freed teaches it (glibc
     adapts its thresholds to that); nobody touches this one, so it costs nothing."""
     np.empty(_KEPT_BYTES, np.uint8)
+
+
+def _aside(size: int) -> Aside | None:
+    """Where tables of so many bytes go, if not into memory: those of a million shards have 90 MB."""
+    if size <= _TABLE_BYTES:
+        return None
+    try:
+        return Aside()
+    except OSError:  # no temporary folder
+        return None
 
 
 def _side_by_side(call: Callable[[A], B], items: Sequence[A]) -> list[B]:

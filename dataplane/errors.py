@@ -5,7 +5,8 @@ DataplaneError                      kind
 ├── StateMismatch    (ValueError)   "state-mismatch"      a loader state or checkpoint of something else
 ├── FormatTooNew     (ValueError)   "format-too-new"      written by a newer release: upgrade
 ├── BadSample        (ValueError)   "bad-sample"          one sample's bytes cannot be used
-│   └── BadSources                  "bad-sources"         too many of a source's files are bad to commit anything
+│   ├── BadSources                  "bad-sources"         too many of a source's files are bad to commit anything
+│   └── BadSamples                  "bad-samples"         more of an epoch's samples are bad than its loader may leave out
 ├── NotFound         (KeyError)     "not-found"           no such lake, dataset, version, split, sample, object
 ├── AlreadyExists    (FileExistsError) "already-exists"   put-if-absent met an object
 ├── CommitConflict   (RuntimeError) "commit-conflict"     another commit came first and cannot be rebased on
@@ -31,6 +32,7 @@ from typing import Any, ClassVar
 __all__ = [
     "AlreadyExists",
     "BadSample",
+    "BadSamples",
     "BadSources",
     "CommitConflict",
     "CorruptObject",
@@ -91,6 +93,16 @@ class BadSources(BadSample):
     """Nothing was committed: no file of a source can be a sample, or some cannot and that was not allowed. `bad` lists them."""
 
     kind = "bad-sources"
+
+    def __init__(self, message: str, bad: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.bad = tuple(bad)
+
+
+class BadSamples(BadSample):
+    """More samples of an epoch are bad than its loader may skip or substitute. `bad` lists the first few."""
+
+    kind = "bad-samples"
 
     def __init__(self, message: str, bad: Sequence[Any] = ()) -> None:
         super().__init__(message)

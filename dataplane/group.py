@@ -21,9 +21,9 @@ from dataplane.errors import InvalidArgument
 from dataplane.formats.index import ImageInfo
 from dataplane.formats.parquet_values import size_of
 from dataplane.formats.protocol import Value
-from dataplane.manifest import Piece, ShardRow
 from dataplane.objects import Objects
 from dataplane.schema import Field
+from dataplane.shards import Piece, ShardRow
 from dataplane.store import Draft, Drafts, Store
 
 __all__ = ["CLASS_FIELD", "Group", "array_name", "arrow_name", "field_of", "format_of", "type_name"]
@@ -32,6 +32,7 @@ CLASS_FIELD: Final = "cls"
 """The field of a class id, in decimal digits."""
 
 
+_BUFFERS: Final = (bytearray, memoryview)
 _FIRST: Final = ("tar", "parquet", "zarr")  # which object of a shard is the one that the others stand beside
 
 
@@ -122,14 +123,20 @@ class Group:
         lists and dicts go together Parquet may find out later, and then the shard is of no use any more."""
         if key in self._keys:
             raise InvalidArgument(f"{key!r} is the key of a sample of this shard already")
-        fields = {name: bytes(value) if isinstance(value, bytearray | memoryview) else value for name, value in fields.items()}
-        new = {name: self._described(key, name, value, images or {}) for name, value in fields.items()}
-        formats = {name: self._formats.get(name) or format_of(value) for name, value in fields.items()}
-        late = sorted(set(formats.values()) - set(self._writers))
+        fields = {name: bytes(value) if isinstance(value, _BUFFERS) else value for name, value in fields.items()}
+        images = images or {}
+        new = {
+            name: self._described(key, name, value, images)
+            for name, value in fields.items()
+            if name not in self._fields or isinstance(value, np.ndarray)
+        }
+        by_format: dict[str, dict[str, Value]] = {of: {} for of in self._writers}
+        for name, value in fields.items():
+            by_format.setdefault(self._formats.get(name) or format_of(value), {})[name] = value
+        late = sorted(by_format.keys() - self._writers.keys())
         self._writers.update({format_: self._open(format_) for format_ in late})
-        by_format = {of: {name: value for name, value in fields.items() if formats[name] == of} for of in self._writers}
         try:
-            for format_, mine in by_format.items():
+            for format_, mine in by_format.items() if late or len(by_format) > 1 else ():  # a writer by itself checks what it is to add
                 self._writers[format_].check(key, mine)
         except InvalidArgument:
             for format_ in late:
@@ -138,8 +145,9 @@ class Group:
         for format_, mine in by_format.items():
             writer = self._writers[format_]
             writer.add(key, mine, images) if format_ == "tar" else writer.add(key, mine)
-        self._formats.update(formats)
-        self._fields.update(new)
+        if new:
+            self._formats.update({name: format_ for format_, mine in by_format.items() for name in mine})
+            self._fields.update(new)
         for name, value in fields.items():
             self._sizes.setdefault(name, []).append(size_of(value))
         self._keys[key] = None
@@ -194,8 +202,6 @@ class Group:
 
     def _described(self, key: str, name: str, value: Value, images: Mapping[str, ImageInfo]) -> Field:
         known = self._fields.get(name)
-        if known is not None and not isinstance(value, np.ndarray):
-            return known
         found = field_of(name, value, self._formats.get(name) or format_of(value), picture=name in images)
         if known is not None and found != known:
             raise InvalidArgument(f"{key!r}: the field {name!r} is {found}, and {known} in the samples before it")

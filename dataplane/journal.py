@@ -23,10 +23,10 @@ from blake3 import blake3
 
 from dataplane.errors import CommitConflict, CorruptObject, NotFound, StoreError
 from dataplane.log import Entry, Log
-from dataplane.manifest import ShardRow
 from dataplane.process import Process, started
 from dataplane.refs import Digest, ref_to_json
 from dataplane.schema import Field
+from dataplane.shards import ShardRow
 from dataplane.store import Store
 from dataplane.sweeps import StoreClock
 

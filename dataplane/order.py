@@ -60,7 +60,7 @@ def default_lanes(world: int) -> int:
 def default_window(counts: NDArray[np.int64]) -> int:
     """The window, in places, for shards of `counts` samples: twice the median of the counts that are not zero, at least 1."""
     counts = _counts(counts)
-    return max(1, int(2 * np.median(counts[counts > 0]))) if counts.any() else 1
+    return max(1, int(2 * np.median(counts[counts > 0], overwrite_input=True))) if counts.any() else 1
 
 
 def rank_positions(start: int, stop: int, rank: int, world: int) -> NDArray[np.int64]:
@@ -96,7 +96,9 @@ class Order:
         shards = np.arange(counts.size, dtype=np.int64)
         if self.shuffle:
             shuffle_steps(shards, 0, shards.size, derive(seed, _SHARDS, epoch, 0, 0))
-        starts = np.concatenate(([0], np.cumsum(counts[shards])))
+        starts = np.zeros(counts.size + 1, np.int64)
+        np.take(counts, shards, out=starts[1:], mode="clip")  # the default mode would make a copy: these are megabytes
+        np.cumsum(starts[1:], out=starts[1:])
         counts.flags.writeable = False
         layout = _Layout(seed, epoch, lanes, window, shards, starts)
         values = {"counts": counts, "seed": seed, "epoch": epoch, "lanes": lanes, "window": window, "_layout": layout}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from dataplane.catalog import SplitCount
-from dataplane.manifest import METADATA, Part, ShardRow, Shards, read_metadata, read_shards, write_metadata, write_shards
+from dataplane.catalog import Part, SplitCount
+from dataplane.manifest import METADATA, read_metadata, read_shards, write_metadata, write_shards
 from dataplane.objects import Objects
+from dataplane.shards import ShardRow, Shards
 
-__all__ = ["PartShards", "added", "merged", "open_parts", "plan_merge", "reselected", "split_counts", "store_part"]
+__all__ = ["PartShards", "added", "edited", "merged", "open_parts", "plan_merge", "reselected", "split_counts", "store_part"]
 
 PartShards = tuple[Part, Shards]
 
+_NOTHING: Final = SplitCount(0, 0, 0)
 _FAN_IN: Final = 8  # so many parts of one size become one
 _LARGEST_BYTES: Final = 256 << 20  # of metadata: parts are not merged into larger ones
 
@@ -32,26 +34,43 @@ def reselected(objects: Objects, part: Part, shards: Shards) -> PartShards:
     return Part(objects.put(write_shards(shards), suffix=".parquet"), part.metadata, int(shards.live.sum())), shards
 
 
+def edited(objects: Objects, before: Iterable[PartShards], after: Iterable[Shards]) -> list[PartShards]:
+    """Parts as the next version has them: those whose shards are as before stay as they are, and those of which nothing is wanted any more
+    are left out."""
+    parts = []
+    for (part, shards), left in zip(before, after, strict=True):
+        if left is shards:
+            parts.append((part, shards))
+        elif left.live.any():
+            parts.append(reselected(objects, part, left))
+    return parts
+
+
 def open_parts(objects: Objects, parts: Iterable[Part]) -> list[PartShards]:
     """Parts with their shards."""
     return [(part, read_shards(objects.get(part.shards), where=objects.where(part.shards))) for part in parts]
 
 
 def split_counts(parts: Iterable[PartShards]) -> dict[str, SplitCount]:
-    """What the splits of a version add up to. Shards that nothing is wanted of do not count."""
+    """What the splits of parts add up to. Shards that nothing is wanted of do not count. Costs a look at all shards: for a commit that
+    leaves the parts of the version before as they are, count the new ones and add that version's counts."""
     total: dict[str, SplitCount] = {}
     for _, shards in parts:
+        held = shards.live_bytes
         for name in shards.splits:
             rows = shards.in_split(name)
             if len(rows):
-                mine = SplitCount(int(shards.live[rows].sum()), len(rows), int(shards.live_bytes[rows].sum()))
-                total[name] = added(total[name], mine) if name in total else mine
+                total = added(total, {name: SplitCount(int(shards.live[rows].sum()), len(rows), int(held[rows].sum()))})
     return total
 
 
-def added(one: SplitCount, other: SplitCount) -> SplitCount:
-    """What two parts of a split add up to."""
-    return SplitCount(one.samples + other.samples, one.shards + other.shards, one.bytes + other.bytes)
+def added(one: Mapping[str, SplitCount], other: Mapping[str, SplitCount]) -> dict[str, SplitCount]:
+    """What the splits of two versions, or of a version and further parts, add up to."""
+    total = dict(one)
+    for name, more in other.items():
+        mine = total.get(name, _NOTHING)
+        total[name] = SplitCount(mine.samples + more.samples, mine.shards + more.shards, mine.bytes + more.bytes)
+    return total
 
 
 def plan_merge(samples: Sequence[int], metadata_bytes: Sequence[int]) -> int:

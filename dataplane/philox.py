@@ -50,6 +50,10 @@ class Domain(IntEnum):
     """Permutation of one window of a lane: words (epoch, lane, window)."""
     SAMPLE = 3
     """Parameters of one operation on one sample: words (epoch, component << 16 | op, position)."""
+    SUBSTITUTE = 4
+    """What is delivered in place of a bad sample: words (epoch, attempt, position)."""
+    BATCH = 5
+    """How the samples of one batch are mixed: words (epoch, 0, position of its first sample)."""
 
 
 _M0 = np.uint64(0xD2511F53)

@@ -10,7 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,13 +24,16 @@ from dataplane.store import Store
 if TYPE_CHECKING:
     from obspec import ObjectMeta
 
-__all__ = ["LEASE_SECONDS", "YOUNG_SECONDS", "Keeper", "StoreClock", "Sweep", "Watch", "announcements", "sweep_body"]
+__all__ = ["KEPT_SECONDS", "LEASE_SECONDS", "YOUNG_SECONDS", "Keeper", "StoreClock", "Sweep", "Watch", "announcements", "sweep_body"]
 
 LEASE_SECONDS: Final = 600.0
 """How long an announcement holds at most: a collector that dies on another machine blocks the writing of just what it has announced."""
 
 YOUNG_SECONDS: Final = 300.0
 """An object older than this is written anew when a writer reuses it, so that no collector takes it for garbage."""
+
+KEPT_SECONDS: Final = 30 * 24 * 3600.0
+"""Announcements younger than this are all there; of older ones, those that a search for the newest passes by (`upkeep/trim.py`)."""
 
 _SETTLE_SECONDS: Final = 2.0  # a request of a process that was killed may still be under way
 _REMEMBERED: Final = 10_000  # objects, before those of long ago are forgotten
@@ -42,9 +45,10 @@ def announcements(store: Store) -> Log:
     return Log(store, "gc/log")
 
 
-def sweep_body(owner: str, hexes: list[str]) -> dict[str, Any]:
-    """The announcement of a batch of deletions."""
-    return {"type": "sweep", "owner": owner, "process": Process.own().to_json(), "objects": sorted(_short(name) for name in hexes)}
+def sweep_body(owner: str, hexes: list[str], *, lasting: bool = False) -> dict[str, Any]:
+    """The announcement of a batch of deletions. `lasting`: it holds for all of `LEASE_SECONDS`, even where this process is gone before."""
+    process = replace(Process.own(), started="") if lasting else Process.own()  # of which nobody can tell that it is gone
+    return {"type": "sweep", "owner": owner, "process": process.to_json(), "objects": sorted(_short(name) for name in hexes)}
 
 
 def _short(name: str) -> str:
@@ -92,12 +96,17 @@ class Watch:
         self._log = announcements(store)
         self._clock = StoreClock(store)
         self._last: Sweep | None = None
+        self._looked = time.time()
 
     def __reduce__(self) -> tuple[type[Watch], tuple[Store]]:
         return Watch, (self.store,)
 
     def newest(self) -> Sweep:
         """The newest announcement: one request where nothing is new."""
+        now = time.time()  # the wall's: it goes on while a machine sleeps
+        if abs(now - self._looked) > KEPT_SECONDS / 2:
+            self._log = announcements(self.store)  # what came right after the newest one known may be gone: search from the start
+        self._looked = now
         number = self._log.newest()
         last = self._last
         if last is None or last.number != number:

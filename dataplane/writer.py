@@ -19,6 +19,7 @@ from dataplane.catalog import Change, Version, check_name
 from dataplane.dataset import Dataset
 from dataplane.errors import BadSample, InvalidArgument
 from dataplane.formats import FORMATS
+from dataplane.formats.options import DEFAULT_CODEC, ROW_GROUP_BYTES, check_codecs, writer_options
 from dataplane.formats.parquet_values import size_of
 from dataplane.formats.protocol import Value
 from dataplane.group import Group
@@ -26,7 +27,7 @@ from dataplane.ingest.commit import Edit, edit, new_parts
 from dataplane.ingest.present import load
 from dataplane.ingest.scratch import scratch
 from dataplane.ingest.splits import Splits
-from dataplane.ingest.tables import scalar_columns
+from dataplane.ingest.tables import long_texts, scalar_columns
 from dataplane.ingest.worker import CLASS_ID, COLUMNS, RESERVED
 from dataplane.journal import Finished, Journal
 from dataplane.lake import Lake
@@ -35,7 +36,7 @@ from dataplane.prep.image import EXTENSIONS, Picture, examine
 from dataplane.schema import Schema
 from dataplane.store.local import translated
 
-__all__ = ["WriteOptions", "write"]
+__all__ = ["WriteOptions", "commit", "write"]
 
 KEY: Final = "__key__"
 SPLIT: Final = "__split__"
@@ -49,7 +50,8 @@ class WriteOptions:
     """How samples become shards. `split`: names and fractions, by a stable hash of the key, for samples that do not name theirs.
     `formats`: the format of a field ("tar", "parquet", "zarr") where its values do not decide it (see `dataplane.group`). `schema`: a
     `pyarrow.Schema` that types the Parquet fields; without it the first samples of each shard do. `row_group_bytes`: of Parquet, before
-    compression; it is what reading one sample costs. `codecs` and `chunks`: of Zarr fields, see `dataplane.formats.zarr.Writer`.
+    compression; it is what reading one sample costs. `codecs`: one for Parquet and Zarr, as far as each of them knows it, or those of Zarr
+    fields by name. `chunks`: of Zarr fields, see `dataplane.formats.zarr.Writer`.
     `new_keys`: no sample of the dataset has any of the keys, the caller says. Then nothing of it is read, and a write costs what it
     brings, however large the dataset is; where that is not so, the dataset has two samples of one key."""
 
@@ -57,8 +59,8 @@ class WriteOptions:
     shard_bytes: int = 64 << 20
     formats: Mapping[str, str] = field(default_factory=dict)
     schema: Any = None
-    row_group_bytes: int = 256 << 10
-    codecs: str | Mapping[str, str] = "zstd"
+    row_group_bytes: int = ROW_GROUP_BYTES
+    codecs: str | Mapping[str, str] = DEFAULT_CODEC
     chunks: Mapping[str, Sequence[int]] = field(default_factory=dict)
     new_keys: bool = False
 
@@ -68,11 +70,12 @@ class WriteOptions:
         for name, format_ in self.formats.items():
             if format_ not in FORMATS:
                 raise InvalidArgument(f"{name!r} is to lie in {format_!r}; the formats are {', '.join(FORMATS[:-1])} and {FORMATS[-1]}")
+        check_codecs(self.codecs)
 
     def by_format(self) -> dict[str, dict[str, Any]]:
         """What the writer of each format is given."""
-        parquet = {"schema": self.schema, "row_group_bytes": self.row_group_bytes}
-        return {"parquet": parquet, "zarr": {"codecs": self.codecs, "chunks": self.chunks}}
+        options = writer_options(codecs=self.codecs, chunks=self.chunks, row_group_bytes=self.row_group_bytes)
+        return {**options, "parquet": {**options["parquet"], "schema": self.schema}}
 
 
 def write(lake: Lake, name: str, samples: Iterable[Mapping[str, Value]], *, options: WriteOptions = WriteOptions()) -> Dataset:
@@ -91,7 +94,7 @@ def write(lake: Lake, name: str, samples: Iterable[Mapping[str, Value]], *, opti
     with scratch() as folder, Journal(lake.store, name, about=about) as journal, _Shards(lake, folder, options, journal) as shards:
         for sample in samples:
             shards.add(sample, splits)
-        version = _commit(lake, name, shards.finish(), options)
+        version = commit(lake, name, shards.finish(), options)
         journal.finish()
     return Dataset(lake.store, version)
 
@@ -207,7 +210,7 @@ def _with_scalars(metadata: Any, values: Sequence[Mapping[str, Value]]) -> Any:
         with suppress(pa.ArrowException):  # of several types: then they are only in the shard
             columns[name] = pa.array([each.get(name) for each in values])
     table = pa.table(columns)
-    for name in scalar_columns(table.schema, [table], RESERVED):
+    for name in scalar_columns(table.schema, long_texts(table), RESERVED):
         metadata = metadata.append_column(name, table.column(name))
     return metadata
 
@@ -227,7 +230,8 @@ def _bytes(value: Value) -> bytes:
     return repr(value).encode(errors="backslashreplace")
 
 
-def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteOptions) -> Version:
+def commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteOptions) -> Version:
+    """The end of a write: commit shards that are in the lake, with the metadata of their samples."""
     if not finished:
         raise InvalidArgument(f"there were no samples to write to {name!r}")
     state = load(lake, None)
@@ -249,9 +253,8 @@ def _commit(lake: Lake, name: str, finished: Sequence[Finished], options: WriteO
         splits = split_counts([(part, shards)])
         if newest is None:
             return Change("write", parameters, _schema(Schema(), finished), (part,), splits)
-        counts = {**newest.splits, **{s: added(newest.splits[s], n) if s in newest.splits else n for s, n in splits.items()}}
         parts = tuple(merged(lake.objects, (*newest.parts, part)))
-        return Change("write", parameters, _schema(newest.schema, finished), parts, counts, newest.bad)
+        return Change("write", parameters, _schema(newest.schema, finished), parts, added(newest.splits, splits), newest.bad)
 
     version = lake.catalog.commit(name, extend if options.new_keys else make) or state.version
     assert version is not None

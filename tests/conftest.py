@@ -29,6 +29,10 @@ class S3:
         """Let the server carry out the next `count` writes and answer them with an error."""
         _request(f"{self.endpoint}/_lose/{count}", "POST")
 
+    def age_uploads(self, seconds):
+        """Let all multipart uploads that there are have been left alone for so long."""
+        _request(f"{self.endpoint}/_age/{seconds}", "POST")
+
 
 def _request(url, method):
     with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30):

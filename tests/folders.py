@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+ORIENTATION = 0x0112
 _NOBODY = 65534
 
 CHILD = """
@@ -49,6 +51,19 @@ def encode(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
 def jpeg(number: int) -> bytes:
     """Picture `number` as a JPEG file, about 1.5 kB."""
     return encode(noise(number))
+
+
+def shown(data: bytes) -> object:
+    """What a picture shows: of a JPEG the pixels and how they are to be turned, as Pillow has them; of other formats the bytes."""
+    image = Image.open(io.BytesIO(data))
+    if image.format != "JPEG":
+        return data
+    return image.mode, image.size, image.getexif().get(ORIENTATION, 1), hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def all_shown(files: Mapping[str, bytes]) -> dict[str, object]:
+    """`shown`, by key."""
+    return {key: shown(data) for key, data in files.items()}
 
 
 def write_folder(root: Path, count: int, *, classes: tuple[str, ...] = ("cat", "dog"), first: int = 0) -> dict[str, bytes]:

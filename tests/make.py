@@ -10,12 +10,13 @@ import pyarrow as pa
 from blake3 import blake3
 from PIL import Image
 
-from dataplane.catalog import Change, SplitCount
+from dataplane.catalog import Change, Part, SplitCount
 from dataplane.formats import tar
 from dataplane.formats.index import ImageInfo
 from dataplane.journal import Finished
-from dataplane.manifest import METADATA, Part, ShardRow, write_metadata, write_shards
+from dataplane.manifest import METADATA, write_metadata, write_shards
 from dataplane.schema import Field, Schema
+from dataplane.shards import ShardRow
 
 ORIENTATION = 0x0112
 CLASSES = ("one", "three", "two")

@@ -14,7 +14,7 @@ from dataplane import Lake, sweeps
 from dataplane.checkpoint import Checkpoints, Progress, Trained
 from dataplane.errors import CommitConflict, DataplaneError, NotFound
 from dataplane.journal import Journal
-from dataplane.manifest import Shards
+from dataplane.shards import Shards
 from dataplane.upkeep import expire, gc, rm
 from tests import make
 

@@ -25,7 +25,7 @@ class DataplaneBatches:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.setup = f"{job.threads} threads, local lake without a hot tier, float32 in numpy arrays"
+        self.setup = f"{job.threads} threads, local lake without a hot tier, JPEGs as ingest indexes them, float32 in numpy arrays"
         lake = Path(job.scratch) / "lake"
         _ingest(job.tree, lake)
         dataset = Lake(str(lake)).dataset(DATASET)

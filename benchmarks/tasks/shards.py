@@ -4,8 +4,9 @@ The tables of shards are those of a real version: a thousand samples a shard, ra
 shards a part, since a part is not merged any more once it has 256 MiB of metadata. The metadata are a stand-in, one object of that size
 which all parts share and nothing here reads: neither opening a version nor planning nor a commit does. There are no samples.
 
-The commit is what ends an ingest or a stream: a part with 16 new shards and their metadata is stored, parts that have piled up are merged,
-splits are counted, and the version is committed. (The verb `append`, which adds one dataset to another, reads the keys of both before.)
+The commit is what ends a write of samples with new keys, as of a stream: a part with 16 new shards and their metadata is stored, parts that
+have piled up are merged, the counts of the splits are added up, and the version is committed. (Where keys may be there already, those of
+the dataset are read before: O(samples), in columns.)
 """
 
 import tempfile
@@ -19,16 +20,18 @@ import pyarrow as pa
 from benchmarks.datasets import staged
 from benchmarks.tasks import Limit, LimitTask, Prepared, Request
 from dataplane import Lake
-from dataplane.catalog import Change
-from dataplane.manifest import Part, Shards, read_shards, write_shards
+from dataplane.catalog import Change, Part
+from dataplane.manifest import METADATA, read_shards, write_shards
 from dataplane.parts import split_counts
 from dataplane.refs import Digest
 from dataplane.schema import Field, Schema
+from dataplane.shards import ShardRow, Shards
 
 DATASET = "big"
 SAMPLES_A_SHARD = 1000
 SHARDS_A_PART = 10_000
 METADATA_BYTES = 257 << 20
+FIELDS = (Field("cls", "class"), Field("jpg", "image"))
 LAYOUT_VERSION = 1
 
 
@@ -60,8 +63,7 @@ def make_version(lake: Lake, shards: int) -> None:
         zeros.truncate(METADATA_BYTES)
         metadata = lake.objects.put_file(Path(zeros.name), suffix=".parquet")
     parts = [(_part(lake, table, metadata), table) for table in _tables(shards)]
-    schema = Schema((Field("cls", "class"), Field("jpg", "image")))
-    lake.catalog.commit(DATASET, lambda _: Change("ingest", {}, schema, tuple(part for part, _ in parts), split_counts(parts)))
+    lake.catalog.commit(DATASET, lambda _: Change("ingest", {}, Schema(FIELDS), tuple(part for part, _ in parts), split_counts(parts)))
 
 
 def _part(lake: Lake, shards: Shards, metadata: Digest) -> Part:
@@ -97,7 +99,24 @@ def table_of_shards(count: int, rng: np.random.Generator) -> Shards:
     stored = Shards.of([]).to_table().schema
     columns["beside"] = pa.nulls(count, stored.field("beside").type)
     table = pa.table({name: columns[name] for name in stored.names}).cast(stored)
-    return read_shards(write_shards(Shards(table)), where="a table of shards")
+    return read_shards(write_shards(Shards.of_table(table)), where="a table of shards")
+
+
+def metadata_of(shard: ShardRow, rng: np.random.Generator) -> pa.Table:
+    """The metadata of the samples of a shard, as its writer has them."""
+    keys = pa.array([f"{i:012d}" for i in rng.integers(10**12, size=shard.samples)])
+    columns = {
+        "row": pa.array(np.arange(shard.samples, dtype=np.int32)),
+        "key": keys,
+        "label": pa.nulls(shard.samples, pa.string()),
+        "width": pa.array(np.full(shard.samples, 500, np.int32)),
+        "height": pa.array(np.full(shard.samples, 375, np.int32)),
+        "bytes": pa.array(rng.integers(90_000, 120_000, shard.samples)),
+        "source": keys,
+        "source_etag": keys,
+        "source_blake3": _digests(shard.samples, rng),
+    }
+    return pa.table(columns, schema=pa.schema([METADATA.field(name) for name in columns]))
 
 
 def _digests(count: int, rng: np.random.Generator) -> pa.Array:

@@ -13,8 +13,8 @@ from benchmarks.datasets import staged
 from benchmarks.tasks import Limit, LimitTask, Prepared, Request
 from benchmarks.tasks.shards import SAMPLES_A_SHARD, table_of_shards
 from dataplane import Lake
-from dataplane.catalog import Change
-from dataplane.manifest import METADATA, Part, write_metadata, write_shards
+from dataplane.catalog import Change, Part
+from dataplane.manifest import METADATA, write_metadata, write_shards
 from dataplane.parts import split_counts
 from dataplane.schema import Field, Schema
 

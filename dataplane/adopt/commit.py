@@ -17,7 +17,7 @@ from dataplane.ingest.options import Bad
 from dataplane.lake import Lake
 from dataplane.manifest import METADATA
 from dataplane.objects import Objects
-from dataplane.parts import PartShards, reselected, store_part
+from dataplane.parts import PartShards, edited, store_part
 from dataplane.refs import Foreign
 
 __all__ = ["Edit", "Place", "State", "edit", "new_parts"]
@@ -156,12 +156,7 @@ def _twice(url: str, keys: Any, rows: Any) -> list[Bad]:
 
 def new_parts(objects: Objects, state: State, change: Edit) -> list[PartShards]:
     """The parts of the next version: the old ones without what goes, and new ones. Stores their tables."""
-    parts = []
-    for (part, shards), (_, before) in zip(state.without(change.gone), state.parts, strict=True):
-        if shards is before:
-            parts.append((part, shards))
-        elif shards.live.any():
-            parts.append(reselected(objects, part, shards))
+    parts = edited(objects, state.parts, (shards for _, shards in state.without(change.gone)))
     for batch in _batches(change.shards):
         tables = [_metadata(shard, number) for number, shard in enumerate(batch)]
         try:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dataplane.adopt import tars
+from dataplane.adopt.counted import CountedObjects
 from dataplane.adopt.options import AdoptOptions
 from dataplane.adopt.source import Found
 from dataplane.adopt.windows import LOCAL, REMOTE, Costs
@@ -32,10 +34,10 @@ from dataplane.formats.compressed import Fetch
 from dataplane.formats.index import ShardIndex, read_index, write_keys, write_places
 from dataplane.group import array_name, arrow_name
 from dataplane.ingest.options import Bad
-from dataplane.manifest import ShardRow
 from dataplane.objects import Objects, digest_bytes
 from dataplane.prep.image import EXTENSIONS
 from dataplane.schema import Field
+from dataplane.shards import ShardRow
 from dataplane.store.local import LocalStore, translated
 
 if TYPE_CHECKING:
@@ -76,29 +78,30 @@ class Looked:
     settled: bool = False
 
 
-def nothing_of(found: Found, reason: str) -> Bad:
-    """The entry for an object of which nothing goes in."""
+def nothing_of(found: Found, reason: str, *, settled: bool = True) -> Bad:
+    """The entry for an object of which nothing goes in. Unless it is `settled`, it has no etag, and the object is looked at again."""
     url = found.url
     for start in (f"{url}: ", f"{url} "):
         reason = reason.removeprefix(start)
-    return Bad(url, reason, found.etag)
+    return Bad(url, reason, found.etag if settled else None)
 
 
 def look(found: Found, split: str, options: AdoptOptions, objects: Objects) -> Looked:
     """Scan one object. What is wrong with it is in `Looked.bad`; raises what the lake's store raises, and `StoreUnavailable`."""
-    looked = Looked(found)
+    looked, counted = Looked(found), CountedObjects(objects.store)
     shard = None
     try:
-        with _reading(found, objects, looked) as fetch:
-            looker = _Looker(looked, split, options, objects, fetch)
+        with _reading(found, counted) as fetch:
+            looker = _Looker(looked, split, options, counted, fetch)
             shard = looker.look()
         looked.settled = True
     except StoreUnavailable:
         raise
     except DataplaneError as error:
-        looked.bad = [nothing_of(found, str(error))]
         looked.settled = isinstance(error, CorruptObject) or not isinstance(error, StoreError)
+        looked.bad = [nothing_of(found, str(error), settled=looked.settled)]
         shard = None
+    looked.bytes_read = counted.bytes_read
     if shard is not None:
         objects.put(looker.index, suffix=".idx")
         looked.shard = shard
@@ -106,35 +109,28 @@ def look(found: Found, split: str, options: AdoptOptions, objects: Objects) -> L
 
 
 @contextmanager
-def _reading(found: Found, objects: Objects, looked: Looked) -> Iterator[Fetch]:
-    """How to read an object; what is read is counted, and valid until the next read. A file of this machine is opened once, and must be the
-    same at the end."""
-
-    def counted(fetch: Fetch) -> Fetch:
-        def read(start: int, length: int) -> Any:
-            piece = fetch(start, length)
-            looked.bytes_read += len(piece)
-            return piece
-
-        return read
-
+def _reading(found: Found, objects: CountedObjects) -> Iterator[Fetch]:
+    """How to read an object; what is read is valid until the next read. A file of this machine is opened once, and must be the same at the
+    end."""
     if found.zarr or not isinstance(found.store, LocalStore):
-        yield counted(lambda start, length: objects.ranges(found.ref, starts=[start], lengths=[length])[0])
+        yield lambda start, length: objects.ranges(found.ref, starts=[start], lengths=[length])[0]
         return
     path = found.store.root / found.path
     with translated(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        memory = bytearray()
+        memory = mmap(-1, 1)  # begins a page, which makes the copy out of the page cache a third faster
 
         def pread(start: int, length: int) -> memoryview:
             nonlocal memory
             if len(memory) < length:
-                memory = bytearray(length)  # used again: fresh memory costs more than the copy into it
+                memory = mmap(-1, length)  # used again: fresh memory costs more than the copy into it
             with translated(path):
-                return memoryview(memory)[: os.preadv(fd, [memoryview(memory)[:length]], start)]
+                read = os.preadv(fd, [memoryview(memory)[:length]], start)
+            objects.count(read)
+            return memoryview(memory)[:read]
 
-        yield counted(pread)
+        yield pread
     finally:
         os.close(fd)
     if found.store.head(found.path)["e_tag"] != found.etag:
@@ -212,7 +208,6 @@ class _Looker:
 
         options, objects = self.options, self.objects
         raw = parquet.index_of(objects, self.ref, prefix=self.found.name, key_column=options.key, checksum=options.verify)
-        self.looked.bytes_read += self.found.size if options.verify else 0
         layout = parse_footer(parquet.footer_of(objects, self.ref), size=self.ref.size, where=self.url)
         missing = [name for name in options.columns if name not in layout.fields]
         if missing:
@@ -262,21 +257,24 @@ class _Looker:
         return pc.binary_join_element_wise(pa.scalar(self.url), keys, "/") if self.options.prefix else keys
 
     def _shard(self, keys: Any, sizes: Any, fields: tuple[Field, ...], median: dict[str, int]) -> Adopted:
-        form, index, options = self.looked.format or "", read_index(self.index, where=self.url), self.options
+        form, options = self.looked.format or "", self.options
         columns: dict[str, Any] = {}
         if options.verify and form == "zarr":
-            open_shard(form, self.objects, self.ref, index).verify()
-            self.looked.bytes_read += self.found.size
+            open_shard(form, self.objects, self.ref, self._read_index()).verify()
         if options.label_from_field:
-            columns["label"] = self._labels(options.label_from_field, index)
+            columns["label"] = self._labels(options.label_from_field)
         if options.columns and form == "parquet":
-            columns.update(self._columns(index))
+            columns.update(self._columns())
         size = self.found.size if form != "tar" else int(sizes.sum())
         row = ShardRow(self.split, form, self.ref, digest_bytes(self.index, ".idx"), len(keys), size, median_bytes=median)
         return Adopted(row, keys, sizes, columns, fields)
 
-    def _labels(self, name: str, index: ShardIndex) -> Any:
+    def _read_index(self) -> ShardIndex:
+        return read_index(self.index, where=self.url)
+
+    def _labels(self, name: str) -> Any:
         """The labels in a field, as text; null where it is missing or no short text."""
+        index = self._read_index()
         reader = open_shard(self.looked.format or "", self.objects, self.ref, index)
         if name not in reader.fields:
             raise NotFound(f"no field {name!r} to take labels from; it has {', '.join(reader.fields)}")
@@ -284,16 +282,15 @@ class _Looker:
         for start in range(0, len(index), _BATCH):
             samples = reader.read_many(range(start, min(start + _BATCH, len(index))), [name])
             labels += [_label(sample.get(name)) for sample in samples]
-        self.looked.bytes_read += sum(len(label or "") for label in labels)
         self.looked.unlabelled += labels.count(None)
         return pa.array(labels, pa.string())
 
-    def _columns(self, index: ShardIndex) -> dict[str, Any]:
+    def _columns(self) -> dict[str, Any]:
         """Columns of a Parquet file as metadata, under their own names."""
         from dataplane.formats import parquet
 
         names = list(self.options.columns)
-        table = parquet.open(self.objects, self.ref, index).read_table(None, names)
+        table = parquet.open(self.objects, self.ref, self._read_index()).read_table(None, names)
         columns = {}
         for name in names:
             column = table.column(name).combine_chunks()
@@ -302,7 +299,6 @@ class _Looker:
                 column, kind = column.cast(kind.value_type), kind.value_type
             if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
                 raise InvalidArgument(f"column {name!r} of {kind} cannot become metadata; numbers, times and text can")
-            self.looked.bytes_read += column.nbytes
             columns[name] = column
         return columns
 

@@ -66,7 +66,7 @@ class AdoptResult:
     """What an adoption did. The counts of samples, shards and bytes are those of the version that is the newest now.
 
     `added`, `replaced` and `kept` count objects: new ones, ones that had changed, and ones that the version before had already.
-    `bytes_read` are those read from the source.
+    `bytes_read` are those fetched from the source, with what lies between neighbours that shared a request.
     """
 
     lake: str

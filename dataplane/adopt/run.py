@@ -290,6 +290,12 @@ def _notes(change: Edit, looked: Sequence[Looked]) -> Iterator[str]:
             "stands before it in its tar, so its time grows with its position, where a plain tar takes one request; read them in order, "
             "or write them anew as plain tars or ingest what they hold"
         )
+    unmarked = sum(item.found.etag is None for item in looked if item.shard)
+    if unmarked:
+        yield (
+            f"{unmarked:,} objects have no ETag, because their server gives none: a change that keeps their size is not noticed; adopt "
+            "with --verify, and every read is checked against a checksum"
+        )
     if change.replaced:
         yield f"{change.replaced:,} objects were adopted before and have changed, or were asked for otherwise: their shards are replaced"
     if change.masked:

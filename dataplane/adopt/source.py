@@ -6,12 +6,13 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from dataplane.adopt.pattern import Pattern, expand, parse
-from dataplane.errors import InvalidArgument, NotFound, redact
+from dataplane.errors import InvalidArgument, NotFound, PermissionDenied, StoreError, StoreUnavailable, redact
 from dataplane.ingest.options import Bad
 from dataplane.refs import Foreign
 from dataplane.store import Store, open_store, split_url
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["Found", "Listing", "find"]
 
 _ZARR: Final = frozenset({"zarr.json", ".zgroup", ".zarray", ".zmetadata"})
-_HEADS: Final = 4  # more names than these in one folder are looked up by listing it
+_HEADS: Final = 4  # more names than these in one folder are looked up by listing it, where that can be listed
+_HEADS_AT_ONCE: Final = 32
+_HEADS_A_ROUND: Final = 1024
 _TELL_EVERY: Final = 1000
+_MISSING: Final = "it does not exist"
+_NAME_THEM: Final = "name the files, with braces where they are many, as in 'https://host/x-{000..127}.tar'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,10 @@ def _is_local(source: str) -> bool:
     return "://" not in source or source.lower().startswith("file://")
 
 
+def _is_web(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
 def _local(source: str) -> str:
     return unquote(urlsplit(source).path) if "://" in source else source
 
@@ -111,6 +120,8 @@ def _all(source: str, listing: Listing) -> Iterator[Found]:
         return
     named: dict[str, list[Pattern]] = {}
     patterns = [parse(text) for text in expand(source)]
+    if _is_web(source):
+        patterns = [_web(pattern, source) for pattern in patterns]
     for pattern in patterns:
         named.setdefault(pattern.folder, []).append(pattern)
     for folder, wanted in named.items():
@@ -129,6 +140,21 @@ def _all(source: str, listing: Listing) -> Iterator[Found]:
             yield from _below(store, base, wild, listing)
 
 
+def _web(pattern: Pattern, source: str) -> Pattern:
+    """A pattern whose path is decoded, as those of objects are. Raises `InvalidArgument` for what only a browser understands."""
+    if "?" in source or "#" in source:
+        raise InvalidArgument(
+            f"{redact(source)}: an address with a query or a fragment; samples are read from it later too, so it has to be one that stays: "
+            "leave out what follows ? or # (in a name they are %3F and %23)"
+        )
+    root, path = split_url(pattern.folder)
+    if "@" in root:
+        raise InvalidArgument(
+            f"{redact(source)}: a name and a password in an address are not sent to web servers; use one that asks for none"
+        )
+    return replace(pattern, folder=f"{root}/{unquote(path)}" if path else pattern.folder, name=unquote(pattern.name))
+
+
 def _one(store: Store, base: str, name: str, listing: Listing) -> Iterator[Found]:
     """A plain name: an object, or a folder with all that lies below it."""
     path = _joined(base, name)
@@ -138,6 +164,8 @@ def _one(store: Store, base: str, name: str, listing: Listing) -> Iterator[Found
     try:
         meta = store.head(path)
     except NotFound:
+        if _is_web(store.url):
+            raise NotFound(f"{store.url}/{path} does not exist; a web server's folders cannot be looked into: {_NAME_THEM}") from None
         inside, below = _open(f"{store.url}/{path}")
         ignored = listing.ignored
         found = list(_below(inside, below, [None], listing))
@@ -150,25 +178,52 @@ def _one(store: Store, base: str, name: str, listing: Listing) -> Iterator[Found
 
 def _named(store: Store, base: str, names: Sequence[str], listing: Listing) -> Iterator[Found]:
     """Many plain names of one folder."""
-    there: dict[str, ObjectMeta] = {}
-    if len(names) > _HEADS:
+    paths = [_joined(base, name) for name in names]
+    if len(names) <= _HEADS or _is_web(store.url):
+        answers = _heads(store, paths)
+    else:
         there = {meta["path"]: meta for meta in store.list_with_delimiter(base or None)["objects"]}
-    for name in names:
-        path = _joined(base, name)
-        try:
-            meta = there.get(path) or (None if len(names) > _HEADS else store.head(path))
-        except NotFound:
-            meta = None
-        if meta is None:
-            listing.bad.append(Bad(f"{store.url}/{path}", "it does not exist"))
+        answers = (there.get(path, _MISSING) for path in paths)
+    for name, path, answer in zip(names, paths, answers, strict=True):
+        if isinstance(answer, str):
+            listing.bad.append(Bad(f"{store.url}/{path}", answer))
         else:
-            yield from _file(store, meta, name, listing)
+            yield from _file(store, answer, name, listing)
+
+
+def _heads(store: Store, paths: Sequence[str]) -> Iterator[ObjectMeta | str]:
+    """What each object is, or why it cannot be had, in order; many are asked for at once."""
+
+    def head(path: str) -> ObjectMeta | str:
+        try:
+            return store.head(path)
+        except NotFound:
+            return _MISSING
+        except PermissionDenied as error:
+            return str(error).removeprefix(f"{store.url}/{path}: ")
+
+    pool = ThreadPoolExecutor(min(_HEADS_AT_ONCE, len(paths)), thread_name_prefix="dataplane-adopt-heads")
+    try:
+        for start in range(0, len(paths), _HEADS_A_ROUND):
+            yield from pool.map(head, paths[start : start + _HEADS_A_ROUND])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _listed(store: Store, base: str) -> list[ObjectMeta]:
+    """Everything below a folder, by path. Raises `InvalidArgument` for a web server that does not list."""
+    try:
+        return sorted((meta for chunk in store.list(base or None) for meta in chunk), key=lambda meta: meta["path"])
+    except (NotFound, StoreError) as error:
+        if isinstance(error, StoreUnavailable) or not _is_web(store.url):
+            raise
+        raise InvalidArgument(f"{store.url}/{base}: this web server does not list what it holds; {_NAME_THEM}") from error
 
 
 def _below(store: Store, base: str, patterns: Sequence[re.Pattern[str] | None], listing: Listing) -> Iterator[Found]:
     """Everything below a folder that matches the patterns, one after the other, Zarr groups as one. Without a pattern: all but hidden
     files. One listing serves them all."""
-    metas = sorted((meta for chunk in store.list(base or None) for meta in chunk), key=lambda meta: meta["path"])
+    metas = _listed(store, base)
     groups = _groups([meta["path"] for meta in metas], base)
     inside: dict[str, list[ObjectMeta]] = {}
     order: list[tuple[str, ObjectMeta | None]] = []

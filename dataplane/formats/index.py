@@ -1,9 +1,10 @@
 """The index sidecar of a shard: where each field of each sample lies, its checksum, and what decoding needs to know.
 
 An Arrow IPC file with one row a sample: `key`, then for each field NAME the columns `NAME.offset`, `NAME.size`, `NAME.crc32c`, and for
-images `NAME.width`, `NAME.height` (as stored) and `NAME.orientation` (EXIF, 1 to 8). A sample without the field has size -1; a CRC that
-nobody has computed yet, as in a shard that was adopted, is null. What other formats need (a footer, a list of members) lies in named
-sections of the file's metadata.
+images `NAME.width`, `NAME.height` (as stored) and `NAME.orientation` (EXIF, 1 to 8). Where JPEGs can be decoded in part, `NAME.segments`
+says where these parts lie, packed by `dataplane.formats.jpeg`; it is null for the others. A sample without the field has size -1; a CRC
+that nobody has computed yet, as in a shard that was adopted, is null. What other formats need (a footer, a list of members) lies in named
+sections of the file's metadata. Columns that a reader does not know do not trouble it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dataplane.arrays import numbers, one_array
 from dataplane.errors import CorruptObject, FormatTooNew, NotFound
 
-__all__ = ["FieldIndex", "ImageInfo", "IndexRow", "Placed", "ShardIndex", "read_index", "write_index", "write_keys", "write_places"]
+__all__ = [
+    "FieldIndex",
+    "ImageInfo",
+    "IndexRow",
+    "PackedSegments",
+    "Placed",
+    "ShardIndex",
+    "read_index",
+    "write_index",
+    "write_keys",
+    "write_places",
+]
 
 _FORMAT = 1
 _VERSION_KEY = b"dataplane.index"
@@ -29,11 +41,13 @@ _SECTION = b"section:"
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image's header says. Width and height as stored, in pixels; orientation as in EXIF, 1 = upright."""
+    """What an image's header says. Width and height as stored, in pixels; orientation as in EXIF, 1 = upright. `segments` are those of a
+    JPEG that can be decoded in part, for `Segments.unpack` of `dataplane.formats.jpeg`; empty for every other."""
 
     width: int
     height: int
     orientation: int = 1
+    segments: bytes | memoryview = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +69,20 @@ class IndexRow:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PackedSegments:
+    """The segments of each sample's JPEG, by row, as views of the index's own memory; empty for a sample that has none."""
+
+    offsets: npt.NDArray[np.int32]
+    data: memoryview
+
+    def __getitem__(self, row: int) -> memoryview:
+        return self.data[self.offsets[row] : self.offsets[row + 1]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FieldIndex:
-    """The columns of one field, arrays over the samples of the shard. An unknown CRC is -1; the image columns are None for other fields."""
+    """The columns of one field, arrays over the samples of the shard. An unknown CRC is -1; the image columns are None for other fields,
+    and `segments` where no sample has any."""
 
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
@@ -64,6 +90,7 @@ class FieldIndex:
     width: npt.NDArray[np.int32] | None
     height: npt.NDArray[np.int32] | None
     orientation: npt.NDArray[np.uint8] | None
+    segments: PackedSegments | None
 
 
 class ShardIndex:
@@ -136,6 +163,8 @@ def write_index(rows: Sequence[IndexRow], sections: Mapping[str, bytes] | None =
             columns[f"{name}.width"] = pa.array([i.width for i in images], pa.int32())
             columns[f"{name}.height"] = pa.array([i.height for i in images], pa.int32())
             columns[f"{name}.orientation"] = pa.array([i.orientation for i in images], pa.uint8())
+            if any(i.segments for i in images):
+                columns[f"{name}.segments"] = pa.array([i.segments or None for i in images], pa.binary())
     return _encode(columns, sections or {})
 
 
@@ -178,16 +207,27 @@ def read_index(data: Any, *, where: str) -> ShardIndex:
 
 
 def _column(table: Any, name: str) -> Any:
-    return table.column(name).combine_chunks().to_numpy(zero_copy_only=False) if name in table.column_names else None
+    return numbers(table.column(name)) if name in table.column_names else None
 
 
 def _field(table: Any, name: str) -> FieldIndex:
-    crc = pc.fill_null(table.column(f"{name}.crc32c").cast(pa.int64()), -1).combine_chunks().to_numpy(zero_copy_only=False)
-    offset, size, *image = (_column(table, f"{name}.{part}") for part in ("offset", "size", "width", "height", "orientation"))
-    return FieldIndex(offset, size, crc, *image)
+    columns = {part: _column(table, f"{name}.{part}") for part in ("offset", "size", "width", "height", "orientation")}
+    crc = numbers(table.column(f"{name}.crc32c"), null=-1).astype(np.int64)
+    return FieldIndex(crc32c=crc, segments=_segments(table, f"{name}.segments"), **columns)
+
+
+def _segments(table: Any, name: str) -> PackedSegments | None:
+    if name not in table.column_names:
+        return None
+    column = one_array(table.column(name))
+    if column.type != pa.binary():
+        raise ValueError(f"{name} is {column.type}, not binary")
+    _, offsets, data = column.buffers()
+    return PackedSegments(np.frombuffer(offsets, np.int32)[column.offset :], memoryview(data or b"").cast("B"))
 
 
 def _image(field: FieldIndex, row: int) -> ImageInfo | None:
     if field.width is None or field.height is None or field.orientation is None or field.width[row] == 0:
         return None
-    return ImageInfo(int(field.width[row]), int(field.height[row]), int(field.orientation[row]))
+    size = int(field.width[row]), int(field.height[row])
+    return ImageInfo(*size, int(field.orientation[row]), b"" if field.segments is None else field.segments[row])

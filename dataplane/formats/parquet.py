@@ -3,8 +3,8 @@
 pyarrow, DuckDB and Hugging Face datasets read them; the keys are the column `__key__`. The index of a shard holds its footer and the CRC of
 each column chunk, so opening one asks for nothing, and a sample is one request for the chunks of its row group that are wanted.
 
-A file of somebody else needs only an index (`index_of`). Pages within a column chunk are not picked out: of a file with large row
-groups, a sample costs the wanted columns of a row group.
+A file of somebody else needs only an index (`index_of`). Where its row groups are large and it has a page index, a sample costs the pages
+that hold it; else the wanted columns of a row group.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import pyarrow as pa
 
 from dataplane.errors import BadSample, CorruptObject, InvalidArgument, NotFound
 from dataplane.formats.index import ShardIndex, write_keys
+from dataplane.formats.parquet_cache import Cache
+from dataplane.formats.parquet_columns import Columns
 from dataplane.formats.parquet_decode import check_chunks
 from dataplane.formats.parquet_plan import Layout, parse_footer
-from dataplane.formats.parquet_read import Cache, Columns, Reader
+from dataplane.formats.parquet_read import Reader
 from dataplane.formats.parquet_values import array
 from dataplane.formats.parquet_write import CHECKSUMS, FOOTER, KEY_COLUMN, KEYS, SUFFIX, Writer, checksums, footer_at
 from dataplane.objects import Objects

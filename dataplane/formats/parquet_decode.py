@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument
 from dataplane.formats.parquet_plan import Layout
 
-__all__ = ["check_chunks", "damaged", "decoded", "opened"]
+__all__ = ["check_chunks", "damaged", "decoded", "decoded_pages", "opened"]
 
 
 class _Fetched:
@@ -116,9 +116,27 @@ def decoded(file: pq.ParquetFile, layout: Layout, group: int, names: Sequence[st
             for name in names:  # which of them?
                 decoded(file, layout, group, [name])
         damaged(layout, group, ", ".join(names), f"it cannot be decoded ({error})")
-    if table.num_rows != layout.starts[group + 1] - layout.starts[group]:
+    if table.num_rows != layout.rows_in(group):
         damaged(layout, group, ", ".join(names), f"it has {table.num_rows} values")
     return table
+
+
+def decoded_pages(file: bytes, wanted: Sequence[tuple[int, Sequence[int], int]]) -> list[pa.ChunkedArray | None]:
+    """Fields of a small file: each with its row group, its leaves, and the rows that it ought to have. None for one that has more or fewer,
+    or cannot be decoded."""
+    found: list[pa.ChunkedArray | None] = []
+    try:
+        reader = pq.ParquetFile(pa.BufferReader(file), pre_buffer=False, page_checksum_verification=True).reader
+    except (pa.ArrowException, OSError, ValueError):
+        return [None] * len(wanted)
+    for group, leaves, rows in wanted:
+        try:
+            table = reader.read_row_groups([group], column_indices=leaves, use_threads=False)
+        except (pa.ArrowException, OSError, ValueError):
+            found.append(None)
+        else:
+            found.append(table.column(0) if table.num_rows == rows else None)
+    return found
 
 
 def damaged(layout: Layout, group: int, name: str, what: str) -> NoReturn:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dataplane.errors import CorruptObject, InvalidArgument
 from dataplane.ranges import Span
 
-__all__ = ["Layout", "Pick", "batches", "cut", "gaps", "parse_footer", "pick"]
+__all__ = ["Layout", "Pick", "Piece", "batches", "cut", "gaps", "parse_footer", "pick"]
 
 _MAGIC: Final = b"PAR1"
 
@@ -27,12 +27,23 @@ class Pick:
     rows: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows [start, stop) of a field in a row group: all of them, or those of some pages. It is fetched, decoded and kept as one."""
+
+    group: int
+    name: str
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """Where the values of a Parquet file lie, as its footer says.
 
     A field is a top-level column; a nested one has several leaves, and each leaf has one column chunk in each row group. `starts` has the
-    first row of each row group, and the number of rows at its end. `where` names the file in messages.
+    first row of each row group, and the number of rows at its end. `tail` are the last bytes of the file: the footer, its length, the
+    magic. `where` names the file in messages.
     """
 
     metadata: Any
@@ -41,6 +52,7 @@ class Layout:
     starts: npt.NDArray[np.int64]
     size: int
     where: str
+    tail: bytes
 
     @property
     def groups(self) -> int:
@@ -57,9 +69,13 @@ class Layout:
         """The number of samples."""
         return int(self.starts[-1])
 
+    def rows_in(self, group: int) -> int:
+        """The number of samples in a row group."""
+        return int(self.starts[group + 1] - self.starts[group])
+
     def is_empty(self, group: int) -> bool:
         """Whether a row group has no rows."""
-        return bool(self.starts[group] == self.starts[group + 1])
+        return not self.rows_in(group)
 
     def field_of(self, leaf: int) -> str:
         """The field that a leaf belongs to."""
@@ -92,10 +108,15 @@ class Layout:
         """Those of all row groups, leaf after leaf within each."""
         return [self.chunk(group, leaf) for group in range(self.groups) for leaf in range(self.leaves)]
 
-    def decoded_bytes(self, group: int, names: Iterable[str]) -> int:
-        """What fields of a row group hold before compression, about."""
-        row_group = self.metadata.row_group(group)
-        return sum(max(0, row_group.column(leaf).total_uncompressed_size) for name in names for leaf in self.fields[name])
+    def whole(self, group: int, name: str) -> Piece:
+        """All rows of a field in a row group."""
+        return Piece(group, name, 0, self.rows_in(group))
+
+    def decoded_bytes(self, piece: Piece) -> int:
+        """What a piece holds before compression, about."""
+        row_group = self.metadata.row_group(piece.group)
+        size: int = sum(max(0, row_group.column(leaf).total_uncompressed_size) for leaf in self.fields[piece.name])
+        return size * (piece.stop - piece.start) // max(1, self.rows_in(piece.group))
 
 
 def parse_footer(tail: bytes, *, size: int, where: str) -> Layout:
@@ -124,7 +145,7 @@ def parse_footer(tail: bytes, *, size: int, where: str) -> Layout:
         raise CorruptObject(
             f"{where}: the footer contradicts itself: {metadata.num_rows} rows and {metadata.num_columns} columns, {schema}"
         )
-    return Layout(metadata, schema, fields, np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64), size, where)
+    return Layout(metadata, schema, fields, np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64), size, where, tail)
 
 
 def _leaves(kind: Any) -> int:

@@ -1,11 +1,9 @@
-"""Reading Parquet shards: only the column chunks that the wanted rows and fields are in, checked before anything is decoded."""
+"""Reading Parquet shards: samples, tables and arrays of the rows and fields that are wanted."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +12,9 @@ import pyarrow as pa
 
 from dataplane.errors import CorruptObject, NotFound
 from dataplane.formats.index import ShardIndex
-from dataplane.formats.parquet_decode import damaged, decoded, opened
-from dataplane.formats.parquet_plan import Layout, Pick, batches, gaps, parse_footer, pick
+from dataplane.formats.parquet_cache import Cache
+from dataplane.formats.parquet_columns import Columns, is_all
+from dataplane.formats.parquet_plan import Layout, Pick, gaps, parse_footer, pick
 from dataplane.formats.parquet_values import array, to_values
 from dataplane.formats.parquet_write import CHECKSUMS, FOOTER, KEY_COLUMN, KEYS
 from dataplane.formats.tar import crc32c
@@ -23,98 +22,18 @@ from dataplane.objects import Objects
 from dataplane.ranges import Span
 from dataplane.refs import ObjectRef
 
-__all__ = ["Cache", "Columns", "Reader"]
+__all__ = ["Reader"]
 
 CACHE_BYTES: Final = 256 << 20
-_BATCH_BYTES: Final = 64 << 20  # decoded at a time
-
-
-class Columns:
-    """The columns of a Parquet file, row group by row group. Thread-safe.
-
-    `crcs` are the checksums of its index, None for a file of which nobody has computed them: then those of its pages are checked,
-    where its writer put any. Decoded columns of row groups are kept in `cache`.
-    """
-
-    def __init__(self, objects: Objects, ref: ObjectRef, layout: Layout, crcs: npt.NDArray[np.uint32] | None, cache: Cache) -> None:
-        self.layout = layout
-        self.crcs = crcs
-        self._objects = objects
-        self._ref = ref
-        self._cache = cache
-        self._mine = object()
-
-    def take(self, picks: Sequence[Pick], names: Sequence[str]) -> Iterator[pa.Table]:
-        """The picked rows of each row group in turn. One request for all that is not kept, as long as it stays in bounds."""
-        sizes = [self.layout.decoded_bytes(each.group, names) for each in picks]
-        for run in batches(sizes, _BATCH_BYTES):
-            columns = self._columns([picks[i].group for i in run], names)
-            for i in run:
-                group = picks[i].group
-                table = pa.table({name: columns[group, name] for name in names})
-                yield table if len(picks[i].rows) == len(table) and _is_all(picks[i].rows) else table.take(picks[i].rows)
-
-    def read(self, spans: Sequence[Span]) -> list[memoryview]:
-        """Bytes of the file. Raises `CorruptObject` where it ends before them."""
-        wanted = [span for span in spans if len(span)]
-        found = iter(self._objects.ranges(self._ref, starts=[span.start for span in wanted], lengths=[len(span) for span in wanted]))
-        pieces = [next(found) if len(span) else memoryview(b"") for span in spans]
-        for span, piece in zip(spans, pieces, strict=True):
-            if len(piece) != len(span):
-                raise CorruptObject(
-                    f"{self.layout.where} ends at byte {span.start + len(piece)}; {len(span) - len(piece)} more were expected"
-                )
-        return pieces
-
-    def walk(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """Columns of each row group in turn, read and checked anew."""
-        groups = [group for group in range(self.layout.groups) if not self.layout.is_empty(group)]
-        for run in batches([self.layout.decoded_bytes(group, names) for group in groups], _BATCH_BYTES):
-            columns = self._fetch([(groups[i], name) for i in run for name in names])
-            for group in (groups[i] for i in run):
-                yield group, pa.table({name: columns[group, name] for name in names})
-
-    def _columns(self, groups: Sequence[int], names: Sequence[str]) -> dict[tuple[int, str], Any]:
-        wanted = [(group, name) for group in groups for name in names]
-        found = self._cache.get(self._mine, wanted)
-        missing = [each for each in wanted if each not in found]
-        if missing:
-            fetched = self._fetch(missing)
-            self._cache.put(self._mine, fetched)
-            found.update(fetched)
-        return found
-
-    def _fetch(self, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Any]:
-        """The columns `wanted` (row group and field), in one request."""
-        layout = self.layout
-        chunks = [(group, leaf) for group, name in wanted for leaf in layout.fields[name]]
-        spans = [layout.chunk(group, leaf) for group, leaf in chunks]
-        pieces = self._pieces(chunks, spans)
-        file = opened(layout, dict(zip((span.start for span in spans), pieces, strict=True)))
-        columns = {}
-        for group in dict.fromkeys(group for group, _ in wanted):
-            names = [name for of, name in wanted if of == group]
-            table = decoded(file, layout, group, names)
-            columns.update({(group, name): table.column(name) for name in names})
-        return columns
-
-    def _pieces(self, chunks: Sequence[tuple[int, int]], spans: Sequence[Span]) -> Sequence[memoryview]:
-        pieces = self._objects.ranges(self._ref, starts=[span.start for span in spans], lengths=[len(span) for span in spans])
-        for (group, leaf), span, piece in zip(chunks, spans, pieces, strict=True):
-            if len(piece) != len(span):
-                damaged(self.layout, group, self.layout.field_of(leaf), f"it ends {len(span) - len(piece)} bytes early")
-            if self.crcs is not None and crc32c(piece) != self.crcs[group * self.layout.leaves + leaf]:
-                damaged(self.layout, group, self.layout.field_of(leaf), "it fails its checksum")
-        return pieces
 
 
 class Reader:
     """The `ShardReader` of a Parquet file, of the lake or adopted. Thread-safe; it holds no file.
 
     The unit of reading is a column chunk: one field of one row group. What is read is checked against the checksums of the index; of an
-    adopted file that nobody has read through yet, against those of its pages, if it has any. A file with large row groups, as others write
-    them, is slow to read at random: a sample costs its row group. `cache_bytes`: of decoded columns that this reader keeps for itself; None
-    for what all others of the process keep together.
+    adopted file that nobody has read through yet, against those of its pages, if it has any. Of such a file only the pages that hold the
+    wanted rows are read, where its row groups are large and it has a page index; without one a sample costs its row group. `cache_bytes`:
+    of decoded columns that this reader keeps for itself; None for what all others of the process keep together.
     """
 
     def __init__(self, objects: Objects, ref: ObjectRef, index: ShardIndex, *, cache_bytes: int | None = None) -> None:
@@ -169,7 +88,7 @@ class Reader:
         empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
         tables = [table.cast(empty.schema) for table in self._columns.take(picks, names)]
         table = pa.concat_tables(tables) if tables else empty
-        return table if _is_all(order) else table.take(np.argsort(order))
+        return table if is_all(order) else table.take(np.argsort(order))
 
     def read_columns(self, rows: Sequence[int] | None = None, fields: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Rows in the order asked for as one array a field, samples along the first axis (see `array`)."""
@@ -217,40 +136,6 @@ class Reader:
             ) from error
 
 
-class Cache:
-    """Decoded columns of row groups of files (any objects stand for those), up to `limit_bytes`, the least recently used first to go; but
-    the row group used last is kept whatever its size. 0 keeps nothing. Thread-safe."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything, and who holds the lock: for a process that was forked off."""
-        self._held: OrderedDict[tuple[object, int, str], Any] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, file: object, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Any]:
-        with self._lock:
-            found = {each: self._held[file, *each] for each in wanted if (file, *each) in self._held}
-            for each in found:
-                self._held.move_to_end((file, *each))
-            return found
-
-    def put(self, file: object, columns: Mapping[tuple[int, str], Any]) -> None:
-        if not self._limit:
-            return
-        last = (file, next(reversed(list(columns)))[0])
-        with self._lock:
-            for each, column in columns.items():
-                if (file, *each) not in self._held:
-                    self._bytes += column.nbytes
-                    self._held[file, *each] = column
-            while self._bytes > self._limit and next(iter(self._held))[:2] != last:
-                self._bytes -= self._held.popitem(last=False)[1].nbytes
-
-
 _SHARED: Final = Cache(CACHE_BYTES)
 os.register_at_fork(after_in_child=_SHARED.clear)
 
@@ -262,8 +147,3 @@ def _crcs(index: ShardIndex, layout: Layout) -> npt.NDArray[np.uint32] | None:
     if len(section) != 4 * (layout.groups * layout.leaves + 1):
         raise CorruptObject(f"{index.where}: {len(section)} bytes of checksums for {layout.groups} row groups of {layout.leaves} columns")
     return np.frombuffer(section, "<u4")
-
-
-def _is_all(rows: npt.NDArray[np.int64]) -> bool:
-    """Whether these are the numbers from 0 on, one by one."""
-    return bool(np.array_equal(rows, np.arange(len(rows))))

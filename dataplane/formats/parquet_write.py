@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from dataplane.errors import InvalidArgument
 from dataplane.formats.index import write_keys
+from dataplane.formats.options import ROW_GROUP_BYTES, parse_codec
 from dataplane.formats.parquet_plan import batches, cut, gaps, parse_footer
 from dataplane.formats.parquet_values import fits, from_values, infer, size_of
 from dataplane.formats.tar import crc32c
@@ -30,7 +31,6 @@ KEY_COLUMN: Final = "__key__"
 FOOTER: Final = "parquet.footer"  # the last bytes of the file: its footer, the length of that, the magic
 CHECKSUMS: Final = "parquet.crc32c"  # one uint32 a column chunk, leaf after leaf, group after group; and one of all bytes in no chunk
 KEYS: Final = "parquet.keys"  # the column that the keys came from; empty where they were made up
-_ROW_GROUP_BYTES: Final = 256 << 10
 _INFER_SAMPLES: Final = 64  # a type from fewer would rest on too little: one array is of one length
 _INFER_BYTES: Final = 64 << 20
 _PAGE_BYTES: Final = 64 << 20  # more than a row group has, so that a column of one is one page
@@ -42,15 +42,17 @@ class Writer:
     """Writes one shard to a local file. Not thread-safe; use it in a `with` block.
 
     `schema`: the columns besides the key, in their order; without it they are inferred from the first samples: some 64, and at least a
-    row group. `row_group_bytes`: where a row group ends, before compression; it is what reading one sample costs. Equal samples give
-    equal bytes with one release of Arrow. After an error the file is of no use.
+    row group. `row_group_bytes`: where a row group ends, before compression; it is what reading one sample costs. `codec`: "zstd",
+    "snappy", "gzip" or "none", with a level as in "zstd:9". Equal samples give equal bytes with one release of Arrow. After an error the
+    file is of no use.
     """
 
-    def __init__(self, path: Path, *, schema: pa.Schema | None = None, row_group_bytes: int = _ROW_GROUP_BYTES) -> None:
+    def __init__(self, path: Path, *, schema: pa.Schema | None = None, row_group_bytes: int = ROW_GROUP_BYTES, codec: str = "zstd") -> None:
         if row_group_bytes < 1:
-            raise InvalidArgument(f"row_group_bytes is {row_group_bytes}; it needs to be positive, such as {_ROW_GROUP_BYTES}")
+            raise InvalidArgument(f"row_group_bytes is {row_group_bytes}; it needs to be positive, such as {ROW_GROUP_BYTES}")
         self.path = path
         self.size = 0
+        self._codec, self._level = parse_codec(codec, "parquet")
         self._limit = row_group_bytes
         self._schema = None if schema is None else _checked(schema)
         self._required = [field.name for field in schema or () if not field.nullable]
@@ -195,7 +197,8 @@ class Writer:
                 self._file = pq.ParquetWriter(
                     self.path,
                     schema,
-                    compression="zstd",
+                    compression=self._codec,
+                    compression_level=self._level,
                     use_dictionary=[] if first is None else _repetitive(first),
                     write_statistics=[field.name for field in schema if _is_small(field.type)],
                     write_page_index=True,

@@ -36,6 +36,11 @@ _MEMBER_BYTES: Final = 8 << 30  # what a header can say is less
 _END: Final = bytes(2 * _BLOCK)
 _PLAIN_BYTES: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@,~/ ()"
 _PLAIN: Final = frozenset(_PLAIN_BYTES)
+_PADDING: Final = bytes(_BLOCK)
+_HEADER: Final = (  # name, size and checksum are what differs
+    b"%b0000644\x000000000\x000000000\x00%b\x0000000000000\x00%06o\x00 0" + bytes(100) + b"ustar\x0000" + bytes(247)
+)
+_HEADER_SUM: Final = sum(_HEADER % (b"", b"", 0)) - sum(b"000000\x00 ") + sum(b" " * 8)  # the checksum counts as spaces
 _WRITE_BYTES: Final = 1 << 20
 _VERIFY_ROWS: Final = 64
 
@@ -89,26 +94,31 @@ class Writer:
 
     def add(self, key: str, fields: Mapping[str, bytes], images: Mapping[str, ImageInfo] | None = None) -> None:
         """Append a sample. `fields` maps extensions to bytes; `images` says what the headers of its images hold."""
-        self.check(key, fields)
         placed = {}
-        for extension, data in sorted(fields.items()):
-            name = member_name(key, extension)
+        for extension, name in sorted(self._members(key, fields).items()):
+            data = fields[extension]
             self._names.add(name)
             self._write(_header(name, len(data)))
-            placed[extension] = Placed(self.size, len(data), crc32c(data), (images or {}).get(extension))
+            placed[extension] = Placed(self.size, len(data), crc32c(data), images.get(extension) if images else None)
             self._write(data)
-            self._write(bytes(-len(data) % _BLOCK))
+            self._write(_PADDING[: -len(data) % _BLOCK])
         self.rows.append(IndexRow(key, placed))
 
     def check(self, key: str, fields: Mapping[str, bytes]) -> None:
         """Raise `InvalidArgument` for a sample that `add` would refuse."""
+        self._members(key, fields)
+
+    def _members(self, key: str, fields: Mapping[str, bytes]) -> dict[str, str]:
+        """The names of a sample's members by their extensions, checked."""
+        members = {}
         for extension, data in fields.items():
-            name = member_name(key, extension)
+            members[extension] = name = member_name(key, extension)
             if name in self._names:
                 raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
             if not isinstance(data, bytes):
                 raise InvalidArgument(f"{key!r}: field {extension!r} holds {type(data).__name__}; a tar shard holds bytes")
             _check_size(name, len(data))
+        return members
 
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
@@ -217,12 +227,5 @@ def _check_size(name: str, size: int) -> None:
 def _header(name: str, size: int) -> bytes:
     """A ustar header (IEEE Std 1003.1-1988) of a regular file, owner 0, mode 0644, time 0."""
     _check_size(name, size)
-    header = bytearray(_BLOCK)
-    header[0 : len(name)] = name.encode("ascii")
-    header[100:136] = b"0000644\x000000000\x000000000\x00%011o\x00" % size
-    header[136:148] = b"00000000000\x00"
-    header[148:156] = b" " * 8
-    header[156:157] = b"0"
-    header[257:265] = b"ustar\x0000"
-    header[148:156] = b"%06o\x00 " % sum(header[:265])  # behind it are zeros
-    return bytes(header)
+    raw, digits = name.encode("ascii"), b"%011o" % size
+    return _HEADER % (raw.ljust(100, b"\x00"), digits, _HEADER_SUM + sum(raw) + sum(digits))

@@ -16,25 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dataplane.formats.tarheaders import (
-    BLOCK,
-    COLUMNS,
-    EXTENDED_BYTES,
-    FIELDS,
-    SUFFIX_COLUMNS,
-    Kind,
-    Status,
-    gather,
-    group,
-    walk,
-)
+from dataplane.formats.tarheaders import BLOCK, COLUMNS, EXTENDED_BYTES, Kind, Status, walk
+from dataplane.formats.tarnames import FIELDS, PART_COLUMNS, gather, group, place, rising
 
 __all__ = ["NO_EXTENSION", "BadMember", "HeaderScan", "Places", "TarContents"]
 
 NO_EXTENSION: Final = "data"
 """The field of a member whose name has no extension."""
 
-_ROWS: Final = 4096
+_ROWS: Final = 1 << 17  # to begin with: memory that is not touched costs nothing
 _LARGE: Final = 8 * BLOCK
 _NAME_BYTES: Final = 4 * EXTENDED_BYTES
 _UNKNOWN_SIZE: Final = 1 << 60
@@ -119,11 +109,9 @@ class HeaderScan:
         """Members found so far."""
         self.large = 0
         """Of these, members of more than a few blocks."""
-        self._members: list[npt.NDArray[np.int64]] = []
-        self._names: list[npt.NDArray[np.uint8]] = []
+        self._members = np.empty((_ROWS, COLUMNS), np.int64)
+        self._names = np.empty(_NAME_BYTES, np.uint8)
         self._name_bytes = 0
-        self._rows = np.empty((_ROWS, COLUMNS), np.int64)
-        self._text = np.empty(_NAME_BYTES, np.uint8)
 
     @property
     def done(self) -> bool:
@@ -133,37 +121,39 @@ class HeaderScan:
     def feed(self, data: Any, base: int) -> None:
         """Walk on over `data` (any buffer), which lies at `base` in the archive. Where it holds less than `need` the archive must end
         there, and `size` be known."""
-        buffer = np.frombuffer(data, np.uint8)
+        buffer, before = np.frombuffer(data, np.uint8), self.count
+        size = _UNKNOWN_SIZE if self.size is None else self.size
         self.status = Status.FULL
         while self.status is Status.FULL:
-            size = _UNKNOWN_SIZE if self.size is None else self.size
-            count, used, self.position, status, self.need = walk(buffer, base, size, self.position, self._rows, self._text)
+            self._make_room()
+            self.count, self._name_bytes, self.position, status, self.need = walk(
+                buffer, base, size, self.position, self._members, self.count, self._names, self._name_bytes
+            )
             self.status = Status(status)
-            if count:
-                rows = self._rows[:count].copy()
-                rows[:, 3] += self._name_bytes
-                self._members.append(rows)
-                self._names.append(self._text[:used].copy())
-                self._name_bytes += used
-                self.count += count
-                self.large += int((rows[:, 2] > _LARGE).sum())
+        self.large += int(np.count_nonzero(self._members[before : self.count, 2] > _LARGE))
+
+    def _make_room(self) -> None:
+        """For one more member at least; twice as much as there was, so that little is copied."""
+        if self.count == len(self._members):
+            self._members = _doubled(self._members)
+        if self._name_bytes + EXTENDED_BYTES > len(self._names):
+            self._names = _doubled(self._names)
 
     def contents(self, *, after: bytes = b"") -> TarContents:
         """What was found. `after` is some of what follows the end marker: there should be nothing but zeros."""
-        members = np.concatenate(self._members) if self._members else np.empty((0, COLUMNS), np.int64)
+        members, names = self._members[: self.count], self._names[: self._name_bytes]
         if self.size is not None and len(members):  # the end of a stream is known only when it is there
             cut = members[:, 1] + members[:, 2] > self.size
             members[cut, 5] = Kind.CUT
             if cut.any():
                 self.status, self.position = Status.CUT_DATA, int(members[cut][0, 0])
-        names = np.concatenate(self._names) if self._names else np.empty(0, np.uint8)
-        found = np.empty((len(members), SUFFIX_COLUMNS), np.int64)
+        parts = np.empty((len(members), PART_COLUMNS), np.int64)
         suffixes = np.zeros((FIELDS, 2), np.int64)
-        known = group(members, names, found, suffixes)
+        samples, known = group(members, names, parts, suffixes)
         if known < 0:
             problem = f"its members have more than {FIELDS} different extensions; as samples they would have as many fields"
             return _nothing(problem, len(members))
-        planner = _Planner(members, names, found, suffixes[:known])
+        planner = _Planner(members, names, parts, suffixes[:known], samples)
         return planner.plan(self._problem(after), damaged=self.status is not Status.END)
 
     def _problem(self, after: bytes) -> str | None:
@@ -176,71 +166,76 @@ class HeaderScan:
 
 
 class _Planner:
-    """The samples from the tables of members."""
+    """The samples from the tables of members and of the parts that they are."""
 
-    def __init__(self, members: Any, names: Any, found: Any, suffixes: Any) -> None:
-        self.members, self.names, self.found, self.suffixes = members, names, found, suffixes
+    def __init__(self, members: Any, names: Any, parts: Any, suffixes: Any, samples: int) -> None:
+        self.members, self.names, self.parts, self.suffixes, self.samples = members, names, parts, suffixes, samples
 
     def plan(self, problem: str | None, *, damaged: bool) -> TarContents:
-        sample, kind = self.found[:, 0], self.found[:, 2]
-        groups = int(sample.max()) + 1 if len(sample) else 0
-        part = sample >= 0
-        wrong = part & (kind != Kind.FILE)
-        bad = np.zeros(groups, bool)
-        bad[sample[wrong]] = True
-        listed = [BadMember(self._name(m), _REASONS[Kind(int(kind[m]))]) for m in np.flatnonzero(wrong).tolist()]
-        last = self._incomplete(groups) if damaged and groups and not bad[-1] else None
+        fields = self._unite()
+        first, bad = np.empty(self.samples, np.int64), np.zeros(self.samples, bool)
+        offset, size = (np.full((len(self.suffixes), self.samples), -1, np.int64) for _ in range(2))
+        place(self.members, self.parts, first, bad, offset, size)
+        listed = self._wrong() if bad.any() else []
+        last = self._incomplete() if damaged and self.samples and not bad[-1] else None
         if last:
             bad[-1] = True
             listed.append(last)
-        first = np.full(groups, -1, np.int64)
-        first[sample[part][::-1]] = np.flatnonzero(part)[::-1]
-        good = np.flatnonzero(~bad)
-        keys = self._keys(first[good])
-        again = ~_first_of_equals(keys)
-        if again.any():
-            listed += [BadMember(self._name(int(first[g])), "its key is that of an earlier sample") for g in good[again]]
-            good, keys = good[~again], keys.filter(pa.array(~again))
-        ignored = int((kind == Kind.IGNORED).sum())
-        return TarContents(keys, self._fields(groups, good), tuple(listed), problem, len(self.members), ignored)
+        if bad.any():
+            first, offset, size = first[~bad], offset[:, ~bad], size[:, ~bad]
+        keys = self._keys(first)
+        again = _repeats(keys)
+        if again is not None:
+            listed += [BadMember(self._name(row), "its key is that of an earlier sample") for row in first[again].tolist()]
+            keys, offset, size = keys.filter(pa.array(~again)), offset[:, ~again], size[:, ~again]
+        ignored = int(np.count_nonzero(self.parts[:, 2] == Kind.IGNORED))
+        places = {name: Places(offset[number], size[number]) for name, number in fields.items() if (size[number] >= 0).any()}
+        return TarContents(keys, places, tuple(listed), problem, len(self.members), ignored)
 
-    def _fields(self, groups: int, good: npt.NDArray[np.int64]) -> dict[str, Places]:
-        sample, field, kind = self.found[:, 0], self.found[:, 1], self.found[:, 2]
-        fields: dict[str, Places] = {}
-        for number, name in enumerate(self._suffixes()):
-            rows = np.flatnonzero((field == number) & (kind == Kind.FILE) & (sample >= 0))
-            offset, size = np.full(groups, -1, np.int64), np.full(groups, -1, np.int64)
-            offset[sample[rows]], size[sample[rows]] = self.members[rows, 1], self.members[rows, 2]
-            offset, size = offset[good], size[good]
-            if (size >= 0).any():
-                before = fields.get(name)  # two spellings that only Unicode's lower case makes one
-                fields[name] = Places(offset, size) if before is None else _merged(before, offset, size)
-        return dict(sorted(fields.items()))
+    def _unite(self) -> dict[str, int]:
+        """The number of each field, sorted by name. Extensions that only Unicode's lower case makes one are one; `data` and none too."""
+        numbers: dict[str, int] = {}
+        for number, (at, length) in enumerate(self.suffixes):
+            name = _text(self.names[at : at + length].tobytes()).lower() or NO_EXTENSION
+            one = numbers.setdefault(name, number)
+            if one != number:
+                self._rename(number, one)
+        return dict(sorted(numbers.items()))
 
-    def _suffixes(self) -> list[str]:
-        """The name of each field."""
-        texts = [_text(self.names[at : at + length].tobytes()).lower() for at, length in self.suffixes]
-        return [text or NO_EXTENSION for text in texts]
+    def _rename(self, number: int, one: int) -> None:
+        """Give the members of a field the number of another; a sample that has both has it twice."""
+        field, kind = self.parts[:, 1], self.parts[:, 2]
+        field[field == number] = one
+        rows = np.flatnonzero(field == one)
+        sample = self.parts[rows, 0]
+        again = rows[1:][sample[1:] == sample[:-1]]
+        kind[again[kind[again] == Kind.FILE]] = Kind.TWICE
+
+    def _wrong(self) -> list[BadMember]:
+        """The members that spoil their samples."""
+        kind = self.parts[:, 2]
+        rows = np.flatnonzero((self.parts[:, 0] >= 0) & (kind != Kind.FILE)).tolist()
+        return [BadMember(self._name(row), _REASONS[Kind(int(kind[row]))]) for row in rows]
 
     def _keys(self, rows: npt.NDArray[np.int64]) -> pa.Array:
         """The keys of the samples whose first members are given."""
-        places = self.found[rows][:, 3:5]
-        data = np.empty(int(places[:, 1].sum()), np.uint8)
         offsets = np.empty(len(rows) + 1, np.int64)
-        gather(self.names, places, offsets, data)
+        data = np.empty(int(self.parts[rows, 4].sum()), np.uint8)
+        gather(self.names, self.parts, rows, offsets, data)
         array = pa.Array.from_buffers(pa.large_string(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
         try:
             array.validate(full=True)
         except pa.ArrowInvalid:  # names in an old encoding: shown as files of such names are
-            return pa.array([_text(data[start:end].tobytes()) for start, end in pairwise(offsets)], pa.large_string())
+            return pa.array([_text(data[start:end].tobytes()) for start, end in pairwise(offsets.tolist())], pa.large_string())
         return array
 
-    def _incomplete(self, groups: int) -> BadMember | None:
+    def _incomplete(self) -> BadMember | None:
         """The last sample of a damaged archive, where it lacks a field that the one before has: the rest of it is what is lost."""
-        of_last, of_previous = (set(self.found[self.found[:, 0] == groups - back, 1].tolist()) for back in (1, 2))
+        sample, field = self.parts[:, 0], self.parts[:, 1]
+        of_last, of_previous = (set(field[sample == self.samples - back].tolist()) for back in (1, 2))
         if not of_last < of_previous:
             return None
-        row = int(np.flatnonzero(self.found[:, 0] == groups - 1)[0])
+        row = int(np.flatnonzero(sample == self.samples - 1)[0])
         return BadMember(self._name(row), "the archive ends or is damaged behind it, and fields that the sample before has are missing")
 
     def _name(self, member: int) -> str:
@@ -248,16 +243,21 @@ class _Planner:
         return _text(self.names[at : at + length].tobytes())
 
 
-def _merged(one: Places, offset: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> Places:
-    return Places(np.where(one.size >= 0, one.offset, offset), np.where(one.size >= 0, one.size, size))
+def _doubled(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    larger = np.empty((2 * len(table), *table.shape[1:]), table.dtype)
+    larger[: len(table)] = table
+    return larger
 
 
-def _first_of_equals(keys: pa.Array) -> npt.NDArray[np.bool_]:
-    """Which keys come for the first time."""
+def _repeats(keys: pa.Array) -> npt.NDArray[np.bool_] | None:
+    """Which keys have come before; None where none has."""
+    _, offsets, data = keys.buffers()
+    if len(keys) < 2 or rising(np.frombuffer(offsets, np.int64, len(keys) + 1), np.frombuffer(data, np.uint8)):
+        return None
     codes = keys.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    first = np.ones(len(codes), bool)
-    first[1:] = codes[1:] > np.maximum.accumulate(codes)[:-1]  # codes count up with first appearances
-    return first
+    again = np.zeros(len(codes), bool)
+    again[1:] = codes[1:] <= np.maximum.accumulate(codes)[:-1]  # codes count up with first appearances
+    return again if again.any() else None
 
 
 def _nothing(problem: str, members: int) -> TarContents:

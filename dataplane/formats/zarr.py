@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataplane.formats.index import ShardIndex
 from dataplane.formats.zarr_adopt import Adopted, ArrayInfo, Listed, adopt_folder, adopt_zip, describe
 from dataplane.formats.zarr_reader import Reader
-from dataplane.formats.zarr_writer import CODECS, SUFFIX, Writer
+from dataplane.formats.zarr_writer import SUFFIX, Writer
 from dataplane.objects import Objects
 from dataplane.refs import ObjectRef
 
-__all__ = ["CODECS", "SUFFIX", "Adopted", "ArrayInfo", "Listed", "Reader", "Writer", "adopt_folder", "adopt_zip", "describe", "open"]
+__all__ = ["SUFFIX", "Adopted", "ArrayInfo", "Listed", "Reader", "Writer", "adopt_folder", "adopt_zip", "describe", "open"]
 
 
 def open(objects: Objects, ref: ObjectRef, index: ShardIndex) -> Reader:

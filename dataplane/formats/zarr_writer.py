@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dataplane.errors import InvalidArgument
 from dataplane.formats.index import write_keys
+from dataplane.formats.options import parse_codec
 from dataplane.formats.zarr_layout import ATTRIBUTES, layout_of
 from dataplane.formats.zarr_members import SECTION, Members
 from dataplane.formats.zarr_pack import Pack
@@ -22,11 +23,10 @@ from dataplane.formats.zarr_plan import block_rows, default_unit
 from dataplane.objects import digest_file
 from dataplane.refs import Digest
 
-__all__ = ["CODECS", "SUFFIX", "Writer"]
+__all__ = ["SUFFIX", "Writer"]
 
 SUFFIX: Final = ".zip"
-CODECS: Final = ("zstd", "blosc", "gzip", "none")
-_LEVELS: Final = {"zstd": (-7, 22, 3), "blosc": (0, 9, 5), "gzip": (0, 9, 5)}  # lowest, highest, default
+_LEVELS: Final = {"zstd": 3, "blosc": 5, "gzip": 5}  # where none is given
 _KINDS: Final = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}  # and their most bytes: what every reader of Zarr knows
 _KEYS_BYTES: Final = 64 << 10
 _UNIT_LIMIT: Final = 1 << 30  # codecs count in 32 bits
@@ -49,7 +49,7 @@ class Writer:
         self._codecs = codecs
         self._chunks = dict(chunks or {})
         for text in [codecs] if isinstance(codecs, str) else codecs.values():
-            _parse(text)
+            parse_codec(text, "zarr")
         self._keys: list[str] = []
         self._seen: set[str] = set()
         self._fields: dict[str, _Field] = {}
@@ -228,25 +228,11 @@ def _unit(name: str, value: npt.NDArray[Any], asked: Sequence[int] | None) -> tu
     return unit
 
 
-def _parse(text: str) -> tuple[str, int]:
-    """The name and level of a codec such as "zstd:9"."""
-    name, _, level = text.partition(":")
-    if name not in CODECS:
-        raise InvalidArgument(f"no codec {text!r} for a Zarr shard; there are {', '.join(CODECS)}, with a level as in 'zstd:9'")
-    low, high, default = _LEVELS.get(name, (0, 0, 0))
-    try:
-        number = int(level) if level else default
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        raise InvalidArgument(f"codec {text!r}: {name} has levels from {low} to {high}")
-    return name, number
-
-
 def _compressors(text: str) -> list[Any]:
     from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
-    name, level = _parse(text)
+    name, given = parse_codec(text, "zarr")
+    level = _LEVELS.get(name, 0) if given is None else given
     made: dict[str, Any] = {
         "zstd": lambda: [ZstdCodec(level=level)],
         "blosc": lambda: [BloscCodec(cname="lz4", clevel=level)],

@@ -12,8 +12,20 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from dataplane.errors import BadSources
-from dataplane.ingest.options import FORMAT_OF_KIND, Bad, Check, IngestOptions, IngestResult, Order, Progress, WantedKind, parse_bytes
-from dataplane.ingest.telling import print_bad
+from dataplane.formats.options import DEFAULT_CODEC
+from dataplane.ingest.options import (
+    FORMAT_OF_KIND,
+    Bad,
+    Check,
+    IngestOptions,
+    IngestResult,
+    Order,
+    Progress,
+    WantedKind,
+    parse_bytes,
+    parse_chunks,
+)
+from dataplane.ingest.telling import of_pictures, print_bad
 from dataplane.output import (
     BAD_INPUT,
     INTERRUPTED,
@@ -29,12 +41,18 @@ from dataplane.output import (
     report_error,
     report_interrupt,
 )
+from dataplane.prep.options import DEFAULT_QUALITY, Jpeg, Metadata, Progressive
 
 __all__ = ["ingest"]
 
 _DEFAULTS: Final = IngestOptions()
 _CAME_IN: Final = {"pictures": "Pictures", "files": "Files", "tables": "Rows of tables", "text": "Lines of text", "arrays": "Arrays"}
 _SHARDS: Final = {"tar": "tar shards", "parquet": "Parquet shards", "zarr": "Zarr shards (vectors and numbers: Parquet)"}
+
+_SAMPLES: Final = "What becomes a sample"
+_CHECKS: Final = "What is checked"
+_SHARDING: Final = "How samples are stored"
+_PICTURES: Final = "What is done to JPEGs"
 
 Watch = Callable[[Progress], None]
 
@@ -50,39 +68,138 @@ def ingest(
             metavar="auto|pictures|files|tables|text|arrays",
             help="What the files are: it decides the format of the shards. Default: by their names.",
             autocompletion=lambda: ["auto", "pictures", "files", "tables", "text", "arrays"],
+            rich_help_panel=_SAMPLES,
         ),
     ] = _DEFAULTS.kind,
     key: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Of a table: the column of the keys. Default: the file and the row.", show_default=False),
+        typer.Option(
+            metavar="COLUMN",
+            help="Of a table: the column of the keys. Default: the file and the row.",
+            show_default=False,
+            rich_help_panel=_SAMPLES,
+        ),
     ] = _DEFAULTS.key,
     label_from: Annotated[
         str | None,
         typer.Option(
-            metavar="folder|csv:FILE|name:REGEX|column:NAME", help="Where labels come from. Default: no labels.", show_default=False
+            metavar="folder|csv:FILE|name:REGEX|column:NAME",
+            help="Where labels come from. Default: no labels.",
+            show_default=False,
+            rich_help_panel=_SAMPLES,
         ),
     ] = _DEFAULTS.label_from,
     split: Annotated[
-        str, typer.Option(metavar="NAME=FRACTION,…", help="Splits, by a stable hash of the key; the fractions add up to 1.")
+        str,
+        typer.Option(
+            metavar="NAME=FRACTION,…",
+            help="Splits, by a stable hash of the key; the fractions add up to 1.",
+            rich_help_panel=_SAMPLES,
+        ),
     ] = _DEFAULTS.split,
     group_by: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="What the group of this pattern matches in the path stays in one split.")
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="What the group of this pattern matches in the path stays in one split.", rich_help_panel=_SAMPLES
+        ),
     ] = _DEFAULTS.group_by,
-    shard_bytes: Annotated[str, typer.Option(metavar="BYTES", help="The size of a shard.")] = human_bytes(_DEFAULTS.shard_bytes),
-    order: Annotated[
-        str, typer.Option(metavar="hash|source", help="The order of samples in the shards.", autocompletion=lambda: ["hash", "source"])
-    ] = _DEFAULTS.order,
-    sync: Annotated[bool, typer.Option("--sync", help="Drop samples whose source went away.")] = _DEFAULTS.sync,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail before committing when a source is bad.")] = _DEFAULTS.strict,
+    sync: Annotated[bool, typer.Option("--sync", help="Drop samples whose source went away.", rich_help_panel=_SAMPLES)] = _DEFAULTS.sync,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail before committing when a source is bad.", rich_help_panel=_CHECKS)
+    ] = _DEFAULTS.strict,
     check: Annotated[
         str,
         typer.Option(
             metavar="decode|structure",
             help="Decode every picture, or (faster, for trusted data) look only at the header and the end marker.",
             autocompletion=lambda: ["decode", "structure"],
+            rich_help_panel=_CHECKS,
         ),
     ] = _DEFAULTS.check,
-    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse larger pictures.")] = _DEFAULTS.max_pixels,
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse larger pictures.", rich_help_panel=_CHECKS)] = _DEFAULTS.max_pixels,
+    shard_bytes: Annotated[str, typer.Option(metavar="BYTES", help="The size of a shard.", rich_help_panel=_SHARDING)] = human_bytes(
+        _DEFAULTS.shard_bytes
+    ),
+    order: Annotated[
+        str,
+        typer.Option(
+            metavar="hash|source",
+            help="The order of samples in the shards.",
+            autocompletion=lambda: ["hash", "source"],
+            rich_help_panel=_SHARDING,
+        ),
+    ] = _DEFAULTS.order,
+    codec: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:LEVEL]",
+            help="Compression. Of tables and text: zstd, snappy, gzip, none. Of arrays: zstd, blosc, gzip, none.",
+            rich_help_panel=_SHARDING,
+        ),
+    ] = DEFAULT_CODEC,
+    row_group: Annotated[
+        str,
+        typer.Option(
+            metavar="BYTES",
+            help="Of tables and text: a row group before compression, which is what reading one sample costs.",
+            rich_help_panel=_SHARDING,
+        ),
+    ] = human_bytes(_DEFAULTS.row_group_bytes),
+    chunk: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[FIELD=]N,N,…",
+            help="Of arrays: the inner chunk, samples first. Without a field: that of .npy files. May be given several times.",
+            show_default=False,
+            rich_help_panel=_SHARDING,
+        ),
+    ] = None,
+    jpeg: Annotated[
+        str,
+        typer.Option(
+            metavar="index|keep",
+            help="Give files restart markers and an index, so that loaders decode just a crop: the pixels stay, the bytes change. "
+            "Or store them as they are.",
+            autocompletion=lambda: ["index", "keep"],
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _DEFAULTS.jpeg,
+    metadata: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|drop",
+            help="Of indexed files: EXIF (but for the orientation), profiles, comments, previews.",
+            autocompletion=lambda: ["keep", "drop"],
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _DEFAULTS.metadata,
+    progressive: Annotated[
+        str,
+        typer.Option(
+            metavar="baseline|keep",
+            help="Make progressive files sequential ones, without changing a pixel, which can be indexed. Or store them as they are.",
+            autocompletion=lambda: ["baseline", "keep"],
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _DEFAULTS.progressive,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Reduce what has more pixels on its longer side, and encode it anew. Default: nothing is reduced.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _DEFAULTS.max_side,
+    jpeg_quality: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1…100",
+            help=f"Encode all anew that get smaller by it. Default: only what --max-side reduces, at {DEFAULT_QUALITY}.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = _DEFAULTS.jpeg_quality,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes. Default: one a core, none for little work.", show_default=False)
     ] = _DEFAULTS.workers,
@@ -113,6 +230,14 @@ def ingest(
         workers,
         cast(WantedKind, kind),
         key,
+        codec,
+        parse_chunks(chunk or ()),
+        parse_bytes(row_group),
+        cast(Jpeg, jpeg),
+        cast(Metadata, metadata),
+        cast(Progressive, progressive),
+        jpeg_quality,
+        max_side,
     )
     shown = err.is_terminal and not quiet and not as_json
     try:
@@ -169,7 +294,7 @@ def _print_result(context: typer.Context, result: IngestResult) -> None:
     else:
         out.print(f"Nothing to do: [bold]{spec}[/] has every good file already.")
     _print_splits(result)
-    notes = list(result.notes)
+    notes = [*result.notes, *of_pictures(result.pictures)]
     if result.ignored:
         notes.append(f"{result.ignored:,} ignored: hidden files and the like")
     if result.renamed:

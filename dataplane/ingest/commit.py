@@ -19,7 +19,7 @@ from dataplane.ingest.worker import CLASS_ID
 from dataplane.journal import Finished
 from dataplane.manifest import METADATA
 from dataplane.objects import Objects
-from dataplane.parts import PartShards, reselected, store_part
+from dataplane.parts import PartShards, edited, store_part
 from dataplane.schema import Field
 
 __all__ = ["Edit", "agreed_classes", "edit", "fields_of", "new_parts"]
@@ -125,14 +125,11 @@ def fields_of(finished: Iterable[Finished]) -> tuple[Field, ...]:
 
 def new_parts(objects: Objects, present: Present, change: Edit) -> list[PartShards]:
     """The parts of the next version: the old ones, without what goes, and one with the new shards. Stores their tables."""
-    parts = []
-    for number, (part, shards) in enumerate(present.parts):
-        gone = {shard: hit for (of, shard), hit in change.masked.items() if of == number}
-        left = shards.without(gone) if gone else shards
-        if left is shards:
-            parts.append((part, shards))
-        elif left.live.any():
-            parts.append(reselected(objects, part, left))
+    gone: dict[int, dict[int, set[int]]] = {}
+    for (number, shard), rows in change.masked.items():
+        gone.setdefault(number, {})[shard] = rows
+    left = (shards.without(gone[number]) if number in gone else shards for number, (_, shards) in enumerate(present.parts))
+    parts = edited(objects, present.parts, left)
     if change.finished:
         tables = [_numbered(item.metadata, number) for number, item in enumerate(change.finished)]
         parts.append(store_part(objects, [item.shard for item in change.finished], pa.concat_tables(tables, promote_options="permissive")))

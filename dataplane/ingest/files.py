@@ -94,9 +94,18 @@ def _make_shards(job: Job, plan: _Plan, tally: Tally, journal: Journal) -> None:
     tick(0, 0)
     options, ids = job.options, {label: i for i, label in enumerate(plan.classes)}
     with scratch() as folder:
-        context = Context(job.source, job.lake.store, ids, cast(FileKind, job.kind), options.check == "decode", options.max_pixels, folder)
-        light = job.kind != "arrays" and options.check == "structure"
-        with do_tasks(context, plan.tasks, tick, workers=options.workers, light=light) as results:
+        context = Context(
+            job.source,
+            job.lake.store,
+            ids,
+            cast(FileKind, job.kind),
+            options.check == "decode",
+            options.max_pixels,
+            options.pictures,
+            options.by_format(),
+            folder,
+        )
+        with do_tasks(context, plan.tasks, tick, workers=options.workers, light=context.light) as results:
             for result in results:
                 if result.finished:
                     journal.add(result.finished)
@@ -105,6 +114,7 @@ def _make_shards(job: Job, plan: _Plan, tally: Tally, journal: Journal) -> None:
                 tally.bad.update({bad.source: bad for bad in result.bad})
                 tally.kept += result.same
                 tally.renamed += result.renamed
+                tally.pictures += result.pictures
 
 
 def _first_key(item: Finished) -> str:

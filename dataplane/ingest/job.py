@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dataplane.catalog import Version
 from dataplane.errors import redact
 from dataplane.ingest.commit import Edit
 from dataplane.ingest.labels import Labels
-from dataplane.ingest.options import Bad, IngestOptions, Kind, Progress
+from dataplane.ingest.options import Bad, IngestOptions, Kind, Pictures, Progress
 from dataplane.ingest.source import Listing, Source
 from dataplane.ingest.splits import Splits
 from dataplane.journal import Finished
@@ -39,7 +39,7 @@ class Job:
     def about(self) -> dict[str, Any]:
         """What makes another run the same work, so that it may take over shards of this one."""
         told = {"source": redact(self.source.url), "check": self.options.check, "max_pixels": self.options.max_pixels}
-        return told if self.kind == "pictures" else {**told, "kind": self.kind}
+        return {**told, **asdict(self.options.pictures)} if self.kind == "pictures" else {**told, "kind": self.kind}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -47,7 +47,13 @@ class Job:
         told = ("split", "group_by", "order", "shard_bytes", "sync")
         label_from = redact(self.options.label_from) if self.options.label_from else None
         key = {"key": self.options.key} if self.options.key else {}
-        return {**self.about, "label_from": label_from, **key, **{name: getattr(self.options, name) for name in told}}
+        return {
+            **self.about,
+            "label_from": label_from,
+            **key,
+            **self.options.writing,
+            **{name: getattr(self.options, name) for name in told},
+        }
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class Tally:
     kept: int = 0
     renamed: int = 0
     resumed: int = 0
+    pictures: Pictures = field(default_factory=Pictures)
 
     @property
     def listed(self) -> tuple[Bad, ...]:

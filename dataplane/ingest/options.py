@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
 from dataplane.catalog import SplitCount
 from dataplane.errors import InvalidArgument
+from dataplane.formats.options import DEFAULT_CODEC, ROW_GROUP_BYTES, check_codecs, parse_codec, writer_options
+from dataplane.prep.options import Jpeg, Metadata, PictureOptions, Progressive
 
-__all__ = ["FORMAT_OF_KIND", "Bad", "IngestOptions", "IngestResult", "Kind", "Progress", "parse_bytes"]
+__all__ = ["FORMAT_OF_KIND", "Bad", "IngestOptions", "IngestResult", "Kind", "Pictures", "Progress", "parse_bytes", "parse_chunks"]
 
 Order = Literal["hash", "source"]
 Check = Literal["decode", "structure"]
@@ -20,6 +23,21 @@ WantedKind = Literal["auto", Kind]
 FORMAT_OF_KIND: Final[dict[Kind, str]] = {"pictures": "tar", "files": "tar", "tables": "parquet", "text": "parquet", "arrays": "zarr"}
 """Where samples of a kind of data go."""
 
+_FIELD_OF_NPY: Final = "array"
+_OF_PICTURES: Final = tuple(each.name for each in fields(PictureOptions))
+_ASKED_WITH: Final = {
+    **{name: f"--{name.replace('_', '-')}" for name in _OF_PICTURES},
+    "codecs": "--codec",
+    "chunks": "--chunk",
+    "row_group_bytes": "--row-group",
+}
+_HAS: Final[dict[Kind, set[str]]] = {
+    "pictures": set(_OF_PICTURES),
+    "files": set(),
+    "tables": {"codecs", "row_group_bytes"},
+    "text": {"codecs", "row_group_bytes"},
+    "arrays": {"codecs", "row_group_bytes", "chunks"},
+}
 _BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?\Z", re.IGNORECASE)
 _POWER: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -34,6 +52,18 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * (1000 if decimal else 1024) ** _POWER[letter])
 
 
+def parse_chunks(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Inner chunks by field, from `FIELD=N,N,…`, or `N,N,…` for the field of `.npy` files. Raises `InvalidArgument`."""
+    chunks = {}
+    for text in texts:
+        name, _, numbers = text.rpartition("=")
+        try:
+            chunks[name or _FIELD_OF_NPY] = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            raise InvalidArgument(f"{text!r} is no chunk; write it as 1,64,64 or volume=1,64,64: samples first") from None
+    return chunks
+
+
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
     """How files become samples. `docs/ingest.md` explains each in full.
@@ -43,6 +73,8 @@ class IngestOptions:
     shards, by the hash of the key or by the source's path. `sync`: drop samples whose source went away. `strict`: fail before committing
     when a source is bad. `check`: `"decode"` everything, or only look at the `"structure"`. `workers`: processes; None chooses. `kind`: of
     data, where the names of the files do not tell. `key`: the column of a table that holds the keys; None for the file and the row.
+    `codecs`, `chunks` and `row_group_bytes`: how Parquet and Zarr shards are compressed and cut, as in `WriteOptions`. `jpeg`, `metadata`,
+    `progressive`, `jpeg_quality` and `max_side`: what is done to JPEG files, as in `PictureOptions`.
     """
 
     label_from: str | None = None
@@ -57,16 +89,84 @@ class IngestOptions:
     workers: int | None = None
     kind: WantedKind = "auto"
     key: str | None = None
+    codecs: str | Mapping[str, str] = DEFAULT_CODEC
+    chunks: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    row_group_bytes: int = ROW_GROUP_BYTES
+    jpeg: Jpeg = "index"
+    metadata: Metadata = "keep"
+    progressive: Progressive = "baseline"
+    jpeg_quality: int | None = None
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("order", Order), ("check", Check), ("kind", WantedKind)):
             if getattr(self, name) not in get_args(kind):
                 raise InvalidArgument(f"{name} is {getattr(self, name)!r}; allowed are {' and '.join(get_args(kind))}")
-        for name in ("shard_bytes", "max_pixels"):
+        for name in ("shard_bytes", "max_pixels", "row_group_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.workers is not None and self.workers < 1:
             raise InvalidArgument(f"workers is {self.workers}; it must be at least 1")
+        check_codecs(self.codecs)
+        _ = self.pictures  # which checks them
+
+    def check_format(self, kind: Kind) -> None:
+        """Raise `InvalidArgument` where the format that this kind of data goes into has not what is asked for."""
+        format_, has = FORMAT_OF_KIND[kind], _HAS[kind]
+        for name in sorted(self.writing.keys() - has):
+            raise InvalidArgument(
+                f"{name} ({_ASKED_WITH[name]}) is not for {kind}, which go into {format_} shards; "
+                + (f"what is allowed is {', '.join(sorted(has))}" if has else "those hold the files as they are: leave it out")
+            )
+        if format_ == "parquet" and not isinstance(self.codecs, str):
+            raise InvalidArgument(f"codecs is {self.codecs!r}, and a Parquet shard has one for all fields, such as {DEFAULT_CODEC!r}")
+        if "codecs" in has and isinstance(self.codecs, str):
+            parse_codec(self.codecs, format_)
+
+    @property
+    def pictures(self) -> PictureOptions:
+        """What is done to pictures."""
+        return PictureOptions(**{name: getattr(self, name) for name in _OF_PICTURES})
+
+    @property
+    def writing(self) -> dict[str, Any]:
+        """How samples are stored: those options that are not the usual ones, as a commit tells them."""
+        usual = {each.name: each.default for each in fields(self)}
+        asked = {
+            **{name: getattr(self, name) for name in (*_OF_PICTURES, "row_group_bytes")},
+            "codecs": self.codecs if isinstance(self.codecs, str) else dict(self.codecs),
+        }
+        chunks = {"chunks": {name: list(chunk) for name, chunk in self.chunks.items()}} if self.chunks else {}
+        return {name: value for name, value in asked.items() if value != usual[name]} | chunks
+
+    def by_format(self) -> dict[str, dict[str, Any]]:
+        """What the writer of each format is given."""
+        return writer_options(codecs=self.codecs, chunks=self.chunks, row_group_bytes=self.row_group_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What was done to pictures: how many were `indexed` and `encoded` anew, and what `left` others as they are, with their numbers.
+    `bytes_before` and `bytes_after` are those of the pictures that were changed."""
+
+    indexed: int = 0
+    encoded: int = 0
+    left: Mapping[str, int] = field(default_factory=dict)
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+    def __add__(self, other: Pictures) -> Pictures:
+        return Pictures(
+            self.indexed + other.indexed,
+            self.encoded + other.encoded,
+            dict(Counter(self.left) + Counter(other.left)),
+            self.bytes_before + other.bytes_before,
+            self.bytes_after + other.bytes_after,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The form it has in `dataplane ingest --json`."""
+        return {**asdict(self), "left": dict(sorted(self.left.items()))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +200,7 @@ class IngestResult:
 
     `kept`, `added`, `replaced` and `dropped` count samples against the version before. `ignored` counts hidden files and the like,
     `renamed` pictures that went in under another format than their name says, `resumed` samples taken over from a run that was killed.
+    `pictures` says what this run did to those that it stored.
     """
 
     lake: str
@@ -119,6 +220,7 @@ class IngestResult:
     seconds: float
     lake_made: bool
     kind: Kind = "pictures"
+    pictures: Pictures = Pictures()
 
     @property
     def samples(self) -> int:
@@ -151,6 +253,7 @@ class IngestResult:
             "committed": self.committed,
             "splits": {name: count.to_json() for name, count in self.splits.items()},
             **{name: getattr(self, name) for name in counts},
+            "pictures": self.pictures.to_json(),
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
         }

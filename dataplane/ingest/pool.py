@@ -1,4 +1,4 @@
-"""Doing tasks: in this process, or in several spawned ones.
+"""Doing tasks: one after the other, in threads of this process, or in several spawned ones.
 
 Not `concurrent.futures`: its workers keep each other's queue open, so that they outlive a parent that was killed. Here each worker has a
 pipe of its own, sees its end, and goes.
@@ -13,11 +13,14 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from queue import SimpleQueue
+from threading import Event
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from dataplane.errors import DataplaneError, InvalidArgument
@@ -31,6 +34,7 @@ W_contra = TypeVar("W_contra", bound="Work", contravariant=True)
 _SMALL_SAMPLES: Final = 64  # below these, starting processes takes longer than the work
 _SMALL_BYTES: Final = 8 << 20
 _LIGHT_BYTES: Final = 1 << 30  # of light work, in the same way
+_THREADS: Final = 4  # more would wait for the interpreter, and for the disk
 _JOIN_SECONDS: Final = 10.0
 
 _Pipe: TypeAlias = "Connection[Any, Any]"
@@ -69,6 +73,15 @@ class _Crashed:
     trace: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: BaseException
+
+
+class _Left(Exception):
+    """Nobody waits for what a thread does any more."""
+
+
 @contextmanager
 def do_tasks(
     context: Context[W_contra, D_co], tasks: Sequence[W_contra], tick: Tick, *, workers: int | None, light: bool = False
@@ -76,17 +89,20 @@ def do_tasks(
     """The results of tasks, as they are ready. Leaving the block ends the processes.
 
     `workers` is how many processes may be used; None for one a core, and none where little is to be done or a store lives in this process.
-    `light` tasks are little but bytes on their way, which threads of this process move: processes are started for a lot of them only.
-    Raises what a task raised; a process that died, of hunger for memory for instance, is a `DataplaneError` that says so.
+    `light` tasks are thread-safe, and hold the interpreter for little of the time: threads of this process do them side by side, and
+    processes are started for a lot of them only. Raises what a task raised; a process that died, of hunger for memory for instance, is a
+    `DataplaneError` that says so.
     """
     count = min(len(tasks), _enough(tasks) if workers is None else workers)
-    if light and sum(task.bytes for task in tasks) < _LIGHT_BYTES:
-        count = 1
-    if count <= 1 or not _can_travel(context):
+    threads = light and sum(task.bytes for task in tasks) < _LIGHT_BYTES
+    if count <= 1 or not (threads or _can_travel(context)):
         yield (context.do(task, tick) for task in tasks)
-        return
-    with _crew(context, count) as crew:
-        yield _do_in(crew, tasks, tick)
+    elif threads:
+        with _side_by_side(context, tasks, tick, min(count, _THREADS)) as results:
+            yield results
+    else:
+        with _crew(context, count) as crew:
+            yield _do_in(crew, tasks, tick)
 
 
 def _enough(tasks: Sequence[Work]) -> int:
@@ -101,6 +117,45 @@ def _can_travel(context: Any) -> bool:
     except (InvalidArgument, TypeError, AttributeError, pickle.PicklingError):  # a store in memory, or one that a caller has wrapped
         return False
     return True
+
+
+@contextmanager
+def _side_by_side(context: Any, tasks: Sequence[Work], tick: Tick, count: int) -> Iterator[Iterator[Any]]:
+    """The results of tasks that `count` threads do. Leaving the block ends them at their next tick."""
+    said: SimpleQueue[Any] = SimpleQueue()
+    leaving = Event()
+
+    def pass_on(samples: int, size: int) -> None:
+        if leaving.is_set():
+            raise _Left
+        said.put(_Ticked(samples, size))
+
+    def do(task: Work) -> None:
+        try:
+            said.put(context.do(task, pass_on))
+        except BaseException as error:  # whatever it is, it is raised where the results are awaited
+            said.put(_Failed(error))
+
+    def results() -> Iterator[Any]:
+        left = len(tasks)
+        while left:
+            message = said.get()
+            if isinstance(message, _Ticked):
+                tick(message.samples, message.bytes)
+                continue
+            if isinstance(message, _Failed):
+                raise message.error
+            left -= 1
+            yield message
+
+    with ThreadPoolExecutor(count, thread_name_prefix="dataplane-task") as pool:
+        try:
+            for task in tasks:
+                pool.submit(do, task)
+            yield results()
+        finally:
+            leaving.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _do_in(crew: dict[_Pipe, SpawnProcess], tasks: Sequence[Work], tick: Tick) -> Iterator[Any]:

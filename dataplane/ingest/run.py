@@ -52,6 +52,7 @@ def ingest(
     if not listing.entries and not listing.bad:
         raise NotFound(f"{opened.url} holds no files; give the folder that holds the data")
     kind = _kind(options, opened, listing)
+    options.check_format(kind)
     made, lake = (False, lake) if isinstance(lake, Lake) else _open_or_make(lake)
     tally = Tally()
     job = Job(lake, opened, name, options, splits, listing, kind, labels, watch)
@@ -75,6 +76,7 @@ def ingest(
         seconds=time.monotonic() - began,
         lake_made=made,
         kind=kind,
+        pictures=tally.pictures,
     )
 
 

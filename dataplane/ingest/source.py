@@ -141,11 +141,11 @@ class FolderSource:
 
     @property
     def readers(self) -> int:
-        return 2
+        return 4
 
     @property
     def bunch(self) -> int:
-        return 8
+        return 4
 
     def list(self, found: Callable[[int], None]) -> Listing:
         listing = Listing()

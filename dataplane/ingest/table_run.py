@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,11 +22,13 @@ from dataplane.ingest.present import load
 from dataplane.ingest.scratch import scratch
 from dataplane.ingest.source import Entry
 from dataplane.ingest.table_task import TableContext, TableDone, Tables
-from dataplane.ingest.tables import Columns, plan_tables
+from dataplane.ingest.tables import Columns, is_large, plan_tables
 from dataplane.journal import Finished, Journal
 from dataplane.schema import Schema
 
 __all__ = ["make_tables"]
+
+_OF_NEW_SHARDS: Final = frozenset({"sync", "shard_bytes", "order", "codecs", "row_group_bytes"})  # the samples are the same
 
 
 def make_tables(job: Job, tally: Tally) -> Outcome:
@@ -108,7 +110,7 @@ def _without_doubles(finished: Sequence[Finished], kept: Set[str], tally: Tally)
 
 def _settled(job: Job, before: Any) -> bool:
     """The newest version was made with the same settings: then files that have not changed give the same samples."""
-    return all(before.get(name) == value for name, value in job.parameters.items() if name not in {"sync", "shard_bytes", "order"})
+    return all(before.get(name) == value for name, value in job.parameters.items() if name not in _OF_NEW_SHARDS)
 
 
 def _labels(job: Job, tally: Tally) -> dict[str, str] | None:
@@ -125,9 +127,10 @@ def _labels(job: Job, tally: Tally) -> dict[str, str] | None:
 
 
 def _tasks(job: Job, entries: Sequence[Entry], labels: Mapping[str, str] | None) -> list[Tables]:
-    """Files in order, as many together as fill a shard."""
+    """Files in order, as many together as fill a shard; a large one by itself."""
     settings = canonical_json({name: value for name, value in job.parameters.items() if name != "sync"})
-    runs = batches([entry.size for entry in entries], job.options.shard_bytes)
+    limit, text = job.options.shard_bytes, job.kind == "text"
+    runs = batches([max(entry.size, limit + 1) if is_large(entry.path, entry.size, text=text) else entry.size for entry in entries], limit)
     together = [tuple(entries[i] for i in run) for run in runs]
     return [
         Tables(number, mine, tuple(labels[entry.path] if labels else None for entry in mine), settings)
@@ -168,6 +171,7 @@ def _make_shards(job: Job, tasks: Sequence[Tables], tally: Tally, journal: Journ
             Columns(options.key, column),
             options.order == "hash",
             options.shard_bytes,
+            options.by_format()["parquet"],
             folder,
         )
         results: list[TableDone] = []

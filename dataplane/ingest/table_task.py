@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +16,26 @@ from blake3 import blake3
 from dataplane.canonical import canonical_json
 from dataplane.errors import BadSample
 from dataplane.formats import parquet
+from dataplane.ingest.local_file import local_file
 from dataplane.ingest.options import Bad
 from dataplane.ingest.source import Entry, Source
 from dataplane.ingest.splits import Splits
-from dataplane.ingest.tables import Columns, Rows, in_hash_order, one_schema, read_tables, rows_of, scalar_columns, schema_fields
+from dataplane.ingest.tables import (
+    Columns,
+    Rows,
+    in_hash_order,
+    is_large,
+    long_texts,
+    one_schema,
+    read_tables,
+    rows_of,
+    scalar_columns,
+    schema_fields,
+)
 from dataplane.ingest.worker import RESERVED, Tick
 from dataplane.journal import Finished
-from dataplane.manifest import ShardRow
 from dataplane.objects import Objects
+from dataplane.shards import ShardRow
 from dataplane.store import Store
 from dataplane.store.local import translated
 
@@ -68,7 +80,7 @@ class TableDone:
 
 @dataclass(frozen=True, slots=True)
 class TableContext:
-    """What every task needs. It is sent once to each worker process."""
+    """What every task needs. It is sent once to each worker process. `writing`: what the writer of Parquet is given."""
 
     source: Source
     store: Store
@@ -77,10 +89,18 @@ class TableContext:
     columns: Columns
     in_hash_order: bool
     shard_bytes: int
+    writing: Mapping[str, Any]
     scratch: Path
 
     def do(self, task: Tables, tick: Tick) -> TableDone:
         """Make the shards of some files. Raises `StoreError` where the lake or the whole source fails."""
+        if len(task.entries) == 1 and is_large(task.entries[0].path, task.entries[0].size, text=self.text):
+            try:
+                return _in_pieces(self, task)
+            except BadSample as error:
+                return TableDone(task, (), (Bad(task.entries[0].path, str(error)),))
+            finally:
+                tick(1, task.bytes)
         files: list[_File] = []
         bad: list[Bad] = []
         keys: set[str] = set()
@@ -94,12 +114,56 @@ class TableContext:
         files = _fitted(files, schema, bad)
         if not files:
             return TableDone(task, (), tuple(bad))
-        small = scalar_columns(schema, (rows.table for file in files for rows in file.pieces), RESERVED)
+        small = scalar_columns(schema, set().union(*(long_texts(rows.table) for file in files for rows in file.pieces)), RESERVED)
         with _Shards(self, task, schema, small) as shards:
             for file in files:
                 for rows in file.pieces:
                     shards.add(file, rows)
             return TableDone(task, tuple(shards.finish()), tuple(bad))
+
+
+def _in_pieces(context: TableContext, task: Tables) -> TableDone:
+    """Make the shards of one file without ever having all of it in memory: look at all of its rows, then go through them again. Raises
+    `BadSample`."""
+    (entry,), (label,) = task.entries, task.labels
+    scratch = context.scratch / f"{task.number}.source"
+    try:
+        local = local_file(context.source, entry, scratch)
+        keys: set[str] = set()
+        long: set[str] = set()
+        schema = None
+        with local.open() as file:
+            for rows in _rows(context, entry, label, file):
+                schema = schema or rows.table.schema
+                long |= long_texts(rows.table)
+                _add_keys(rows, keys)
+        if schema is None:
+            raise BadSample("it has no rows")
+        schema = one_schema([schema])
+        with _Shards(context, task, schema, scalar_columns(schema, long, RESERVED)) as shards, local.open() as file:
+            for rows in _rows(context, entry, label, file):
+                shards.add(_File(entry.path, local.etag, local.digest, ()), rows.fitted(schema))
+            local.check()
+            return TableDone(task, tuple(shards.finish()), ())
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _rows(context: TableContext, entry: Entry, label: str | None, file: Any) -> Iterator[Rows]:
+    """The rows of a file, piece by piece. Raises `BadSample`."""
+    first = 0
+    for table in read_tables(entry.path, file, text=context.text):
+        yield rows_of(entry.path, first, table, context.columns, label=label, splits=context.splits)
+        first += len(table)
+
+
+def _add_keys(rows: Rows, keys: set[str]) -> None:
+    """Keep in mind the keys of rows. Raises `BadSample` for one that is there already; those that name file and row never are."""
+    if rows.named:
+        twice = {key for key, count in Counter(rows.keys).items() if count > 1 or key in keys}
+        if twice:
+            raise BadSample(f"{len(twice)} of its keys come twice, {min(twice)!r} for one")
+        keys.update(rows.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +190,8 @@ def _fitted(files: Sequence[_File], schema: pa.Schema, bad: list[Bad]) -> list[_
 def _read(context: TableContext, entry: Entry, label: str | None, keys: set[str], before: Sequence[_File]) -> _File:
     """A file that goes with those before it; its keys are added to `keys`. Raises `BadSample`."""
     data, etag = context.source.read(entry)
-    pieces: list[Rows] = []
-    first = 0
-    for table in read_tables(entry.path, data, text=context.text):
-        pieces.append(rows_of(entry.path, first, table, context.columns, label=label, splits=context.splits))
-        first += len(table)
-    if not first:
+    pieces = list(_rows(context, entry, label, pa.BufferReader(data)))
+    if not pieces:
         raise BadSample("it has no rows")
     schema = pieces[0].table.schema
     if before:
@@ -202,7 +262,7 @@ class _Shards:
     def _start(self, split: str) -> _Shard:
         path = self._context.scratch / f"{self._task.number}-{len(self._done)}-{len(self._open)}{parquet.SUFFIX}"
         with translated(path):
-            shard = _Shard(self._stack.enter_context(parquet.Writer(path, schema=self._schema)), path)
+            shard = _Shard(self._stack.enter_context(parquet.Writer(path, schema=self._schema, **self._context.writing)), path)
         self._open[split] = shard
         return shard
 

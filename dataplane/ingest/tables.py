@@ -1,6 +1,7 @@
 """Tables, of which one file is many samples: CSV, JSON Lines, Parquet, Arrow, and text, a line of which is a sample.
 
-A file is read in pieces, each row gets its key (the path and the row's number, or a column's value), and pieces become Parquet shards. A
+A file is read in pieces, each row gets its key (the path and the row's number, or a column's value), and pieces become Parquet shards;
+of a Parquet or Arrow file, or a text, one piece after another comes from the file, so that it may be larger than the memory. A
 file that has not changed since the newest version is not read; one that has replaces all samples that came from it.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ __all__ = [
     "Rows",
     "TablePlan",
     "in_hash_order",
+    "is_large",
+    "long_texts",
     "one_schema",
     "plan_tables",
     "read_tables",
@@ -42,6 +45,9 @@ __all__ = [
 ]
 
 _PIECE_ROWS: Final = 1 << 16
+_PIECE_BYTES: Final = 64 << 20  # decoded, about: wide rows come in pieces of fewer
+_LARGE_BYTES: Final = 64 << 20
+_BUFFER_BYTES: Final = 1 << 20  # of a column chunk, that are read ahead
 _LABEL_LENGTH: Final = 64
 TEXT: Final = "text"
 
@@ -86,16 +92,22 @@ def plan_tables(
     return TablePlan(tuple(entry for entry in entries if entry.path not in same), int(pc.sum(keep).as_py() or 0), drop)
 
 
-def read_tables(path: str, data: bytes, *, text: bool) -> list[pa.Table]:
-    """The rows of a table, or with `text` the lines of a text, in pieces of one schema. Raises `BadSample`."""
-    if not data:
+def is_large(path: str, size: int, *, text: bool) -> bool:
+    """Whether a file is to be read twice, piece by piece, rather than once as a whole; of other formats files have to fit into memory."""
+    return size >= _LARGE_BYTES and (text or _extension(path) in _IN_PIECES)
+
+
+def read_tables(path: str, file: Any, *, text: bool) -> Iterator[pa.Table]:
+    """The rows of a table, or with `text` the lines of a text, in pieces of one schema, out of an Arrow file. Raises `BadSample`."""
+    if not file.size():
         raise BadSample("it is empty")
-    extension = posixpath.splitext(path)[1][1:].lower()
+    extension = _extension(path)
     reader = _text if text else _READERS.get(extension)
     if reader is None:
         raise BadSample(f"it is no table: its name ends in none of {', '.join(sorted(_READERS))}")
     try:
-        return [_usual(piece) for piece in reader(pa.BufferReader(data))]
+        for piece in reader(file):
+            yield _usual(piece)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadSample(f"it cannot be read as {extension}: {_first_line(error)}") from error
 
@@ -114,25 +126,34 @@ def _usual(table: pa.Table) -> pa.Table:
 
 
 def _csv(file: Any) -> Iterator[pa.Table]:
-    yield from _pieces(pa.csv.read_csv(file))
+    yield from _pieces([pa.csv.read_csv(file)])
 
 
 def _tsv(file: Any) -> Iterator[pa.Table]:
-    yield from _pieces(pa.csv.read_csv(file, parse_options=pa.csv.ParseOptions(delimiter="\t")))
+    yield from _pieces([pa.csv.read_csv(file, parse_options=pa.csv.ParseOptions(delimiter="\t"))])
 
 
 def _json(file: Any) -> Iterator[pa.Table]:
-    yield from _pieces(pa.json.read_json(file))
+    yield from _pieces([pa.json.read_json(file)])
 
 
 def _parquet(file: Any) -> Iterator[pa.Table]:
-    parquet = pq.ParquetFile(file)
+    parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     for group in range(parquet.num_row_groups):
-        yield from _pieces(parquet.read_row_group(group))
+        metadata = parquet.metadata.row_group(group)
+        rows = max(1, min(_PIECE_ROWS, _PIECE_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)))
+        batches = parquet.iter_batches(rows, row_groups=[group])
+        yield from _pieces((pa.Table.from_batches([batch]) for batch in batches), rows)
 
 
 def _arrow(file: Any) -> Iterator[pa.Table]:
-    yield from _pieces(pa.feather.read_table(file))
+    try:
+        reader = pa.ipc.open_file(file)
+    except pa.ArrowInvalid:  # the first version of Feather
+        file.seek(0)
+        yield from _pieces([pa.feather.read_table(file)])
+    else:
+        yield from _pieces(pa.Table.from_batches([reader.get_batch(i)]) for i in range(reader.num_record_batches))
 
 
 def _text(file: Any) -> Iterator[pa.Table]:
@@ -162,9 +183,27 @@ _READERS: Final = {
 }
 
 
-def _pieces(table: pa.Table) -> Iterator[pa.Table]:
-    for start in range(0, len(table), _PIECE_ROWS):
-        yield table.slice(start, _PIECE_ROWS)
+_IN_PIECES: Final = frozenset({"parquet", "pq", "arrow", "feather"})
+
+
+def _extension(path: str) -> str:
+    return posixpath.splitext(path)[1][1:].lower()
+
+
+def _pieces(tables: Iterable[pa.Table], rows: int = _PIECE_ROWS) -> Iterator[pa.Table]:
+    """The same rows, so many at a time."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += len(table)
+        if count >= rows:
+            whole = pa.concat_tables(waiting)
+            full = count - count % rows
+            yield from (whole.slice(start, rows) for start in range(0, full, rows))
+            waiting, count = [whole.slice(full)], count - full
+    if count:
+        yield pa.concat_tables(waiting)
 
 
 def _first_line(error: BaseException) -> str:
@@ -173,12 +212,14 @@ def _first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of one file: their keys, splits and labels, and their columns."""
+    """Rows of one file: their keys, splits and labels, and their columns. `named`: the keys are the values of a column, and not unique by
+    themselves."""
 
     keys: list[str]
     splits: npt.NDArray[np.object_]
     labels: list[str | None]
     table: pa.Table = field(repr=False)
+    named: bool
 
     def fitted(self, schema: pa.Schema) -> Rows:
         """The same rows, with the columns as `schema` has them. Raises `BadSample` for a value that is lost by that."""
@@ -193,7 +234,9 @@ class Rows:
     def take(self, rows: npt.NDArray[np.int64]) -> Rows:
         """Some of the rows, in this order."""
         at = rows.tolist()
-        return Rows([self.keys[i] for i in at], self.splits[rows], [self.labels[i] for i in at], self.table.take(pa.array(rows)))
+        return Rows(
+            [self.keys[i] for i in at], self.splits[rows], [self.labels[i] for i in at], self.table.take(pa.array(rows)), self.named
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +260,8 @@ def rows_of(path: str, first: int, table: pa.Table, columns: Columns, *, label: 
     if columns.label is not None:
         labels = [None if value is None else str(value) for value in table.column(columns.label).to_pylist()]
     names = np.array([splits.of(path, key) for key in keys], dtype=object)
-    return Rows(keys, names, labels, table.drop_columns([KEY_COLUMN]) if KEY_COLUMN in table.column_names else table)
+    fields = table.drop_columns([KEY_COLUMN]) if KEY_COLUMN in table.column_names else table
+    return Rows(keys, names, labels, fields, key is not None)
 
 
 def _check_names(names: Sequence[str], key: str | None) -> None:
@@ -265,12 +309,20 @@ def schema_fields(schema: pa.Schema) -> tuple[Field, ...]:
     return tuple(Field(column.name, "value", arrow_name(column.type)) for column in sorted(schema, key=lambda column: column.name))
 
 
-def scalar_columns(schema: pa.Schema, tables: Iterable[pa.Table], reserved: Sequence[str]) -> list[str]:
-    """The columns small enough to stand in the metadata too, so that `where` can choose by them: numbers, times and short texts."""
-    texts = {column.name for column in schema if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)}
-    for table in tables:
-        texts -= {name for name in texts if not _is_short(table.column(name))}
-    return [column.name for column in schema if column.name not in reserved and (_is_number(column.type) or column.name in texts)]
+def scalar_columns(schema: pa.Schema, long: Set[str], reserved: Sequence[str]) -> list[str]:
+    """The columns small enough to stand in the metadata too, so that `where` can choose by them: numbers, times and texts that are not
+    among the `long` ones."""
+    small = [column.name for column in schema if _is_number(column.type) or (_is_text(column.type) and column.name not in long)]
+    return [name for name in small if name not in reserved]
+
+
+def long_texts(table: pa.Table) -> set[str]:
+    """The columns of texts some of which are too long for the metadata."""
+    return {column.name for column in table.schema if _is_text(column.type) and not _is_short(table.column(column.name))}
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +20,15 @@ from blake3 import blake3
 from dataplane.errors import BadSample, InvalidArgument
 from dataplane.formats.parquet_values import size_of
 from dataplane.group import CLASS_FIELD, Group
-from dataplane.ingest.options import Bad
-from dataplane.ingest.plan import Task, Todo, Wanted
-from dataplane.ingest.source import Source
+from dataplane.ingest.options import Bad, Pictures
+from dataplane.ingest.plan import Task, Todo
+from dataplane.ingest.source import Entry, Source
 from dataplane.journal import Finished
 from dataplane.manifest import METADATA
 from dataplane.objects import Objects
-from dataplane.prep.sample import FileKind, Prepared, check_start, prepare, start_bytes
+from dataplane.prep.options import PictureOptions
+from dataplane.prep.sample import FileKind, check_start, prepare, start_bytes
+from dataplane.prep.stored import Stored
 from dataplane.store import Store
 from dataplane.store.local import translated
 
@@ -33,6 +39,8 @@ CLASS_ID: Final = "class_id"
 
 _TICK_SECONDS: Final = 0.2
 _REUSED_BYTES: Final = 31 << 20
+_LOOKED_AT: Final = 16  # files between two looks at whether they come from memory
+_one_at_a_time = threading.Lock()  # two tasks that read from memory would fight for the interpreter; finishing a shard may go on beside
 COLUMNS: Final = pa.schema([*(column for column in METADATA if column.name != "shard"), pa.field(CLASS_ID, pa.int32(), nullable=False)])
 RESERVED: Final = (*COLUMNS.names, "shard", "split")
 """Names that no further column of the metadata may have."""
@@ -43,7 +51,7 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every task of an ingest needs. It is sent once to each worker process."""
+    """What every task of an ingest needs. It is sent once to each worker process. `writing`: what the writers of the formats are given."""
 
     source: Source
     store: Store
@@ -51,7 +59,19 @@ class Context:
     kind: FileKind
     decode: bool
     max_pixels: int
+    pictures: PictureOptions
+    writing: Mapping[str, Mapping[str, Any]]
     scratch: Path
+
+    @property
+    def light(self) -> bool:
+        """What is done to files holds the interpreter for little of the time: `recode` lets go of it, decoding and encoding here do not."""
+        return not self.decode and self.kind != "arrays" and not (self.kind == "pictures" and self.pictures.encodes)
+
+    @property
+    def looks(self) -> bool:
+        """Files are only looked at on their way."""
+        return self.light and not (self.kind == "pictures" and self.pictures.changes)
 
     def do(self, task: Task, tick: Tick) -> Done:
         """Make one shard. Raises `StoreError` where the lake or the whole source fails; what is wrong with one file is in `Done.bad`."""
@@ -67,6 +87,7 @@ class Done:
     bad: tuple[Bad, ...]
     same: int
     renamed: int
+    pictures: Pictures
 
 
 @dataclass(slots=True)
@@ -75,6 +96,10 @@ class _Gathered:
     bad: list[Bad] = field(default_factory=list)
     same: int = 0
     renamed: int = 0
+    pictures: Pictures = field(default_factory=Pictures)
+
+    def done(self, task: Task, finished: Finished | None) -> Done:
+        return Done(task.number, finished, tuple(self.bad), self.same, self.renamed, self.pictures)
 
 
 def do_task(context: Context, task: Task, tick: Tick) -> Done:
@@ -83,21 +108,22 @@ def do_task(context: Context, task: Task, tick: Tick) -> Done:
     folder = context.scratch / f"{task.number}"
     with translated(folder):
         folder.mkdir(exist_ok=True)
-    with translated(folder), Group(folder, store=context.store) as group:
+    with translated(folder), Group(folder, options=context.writing, store=context.store) as group:
         ticker = _Ticker(tick)
-        for todo, outcome in _read_ahead(context, task):
-            _take(context, group, gathered, todo, outcome)
-            ticker.one(todo.wanted.entry.size)
+        with closing(_outcomes(context, task.todo)) as outcomes:
+            for todo, outcome in outcomes:
+                _take(context, group, gathered, todo, outcome)
+                ticker.one(todo.wanted.entry.size)
         ticker.flush()
         if not gathered.rows:
-            return Done(task.number, None, tuple(gathered.bad), gathered.same, gathered.renamed)
+            return gathered.done(task, None)
         shard = group.finish(Objects(context.store), task.split)
     finished = Finished(shard, pa.Table.from_pylist(gathered.rows, schema=COLUMNS), group.fields)
-    return Done(task.number, finished, tuple(gathered.bad), gathered.same, gathered.renamed)
+    return gathered.done(task, finished)
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _Loaded:
     """A file that was read: its bytes, its etag, and their BLAKE3."""
 
     data: bytes
@@ -105,33 +131,57 @@ class _Read:
     digest: bytes
 
 
-Outcome = _Read | BadSample
+Outcome = _Loaded | BadSample
 
 
-def _read_ahead(context: Context, task: Task) -> Iterator[tuple[Todo, Outcome]]:
-    """The files of a task in order, read by a few threads some files ahead, a few at a time where they are near."""
+def _outcomes(context: Context, todo: Sequence[Todo]) -> Generator[tuple[Todo, Outcome], None, None]:
+    """Files in order, with what was read of them. Those that lie in memory and are only looked at are read one by one; for others, and from
+    the first ones on that have to be waited for, threads read ahead."""
+    _reuse_memory()
+    done = 0
+    if context.source.bunch > 1 and context.looks:
+        with _one_at_a_time:
+            for found in _at_once(context, todo):
+                yield found
+                done += 1
+    if done < len(todo):
+        yield from _read_ahead(context, todo[done:])
+
+
+def _at_once(context: Context, todo: Sequence[Todo]) -> Iterator[tuple[Todo, Outcome]]:
+    """The files up to some that had to be fetched from a disk, most of them, read one by one: threads would take longer to pass them on."""
+    for start in range(0, len(todo), _LOOKED_AT):
+        some, before = todo[start : start + _LOOKED_AT], _fetched()
+        for item in some:
+            yield item, _read(context, item.wanted.entry)
+        if 2 * (_fetched() - before) > sum(item.wanted.entry.size for item in some):
+            return
+
+
+def _fetched() -> int:
+    """Bytes that this thread had to have fetched from disks so far. (The time would say less: threads wait for each other too.)"""
+    return 512 * resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
+
+
+@cache
+def _reuse_memory() -> None:
+    """Once a process: glibc gives back to the system what is larger than the largest block that was given back so far. Files would get
+    new pages each time."""
+    bytes(_REUSED_BYTES)
+
+
+def _read_ahead(context: Context, todo: Sequence[Todo]) -> Iterator[tuple[Todo, Outcome]]:
+    """Files in order, read by a few threads, a few files at a time where they are near."""
     source = context.source
-    bunches = [task.todo[i : i + source.bunch] for i in range(0, len(task.todo), source.bunch)]
-
-    def read(wanted: Wanted) -> Outcome:
-        try:
-            first = start_bytes(context.kind, wanted.entry.size)
-            if first is not None:
-                check_start(context.kind, source.read(wanted.entry, first)[0])
-            data, etag = source.read(wanted.entry)
-            return _Read(data, etag, blake3(data).digest())
-        except BadSample as error:
-            return error
 
     def read_bunch(bunch: Sequence[Todo]) -> list[tuple[Todo, Outcome]]:
-        return [(todo, read(todo.wanted)) for todo in bunch]
+        return [(item, _read(context, item.wanted.entry)) for item in bunch]
 
-    bytes(_REUSED_BYTES)  # glibc's limit becomes that of the largest block that was given back: files do not get new pages each time
     with ThreadPoolExecutor(source.readers, thread_name_prefix="dataplane-read") as pool:
         waiting: deque[Future[list[tuple[Todo, Outcome]]]] = deque()
         try:
-            for bunch in bunches:
-                waiting.append(pool.submit(read_bunch, bunch))
+            for start in range(0, len(todo), source.bunch):
+                waiting.append(pool.submit(read_bunch, todo[start : start + source.bunch]))
                 if len(waiting) > 2 * source.readers:
                     yield from waiting.popleft().result()
             while waiting:
@@ -140,43 +190,65 @@ def _read_ahead(context: Context, task: Task) -> Iterator[tuple[Todo, Outcome]]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _read(context: Context, entry: Entry) -> Outcome:
+    try:
+        first = start_bytes(context.kind, entry.size)
+        if first is not None:
+            check_start(context.kind, context.source.read(entry, first)[0])
+        data, etag = context.source.read(entry)
+    except BadSample as error:
+        return error
+    return _Loaded(data, etag, blake3(data).digest())
+
+
 def _take(context: Context, group: Group, gathered: _Gathered, todo: Todo, outcome: Outcome) -> None:
     """Append one sample, or say why not."""
     wanted = todo.wanted
     if isinstance(outcome, BadSample):
         gathered.bad.append(Bad(wanted.entry.path, str(outcome)))
         return
-    data, etag, digest = outcome.data, outcome.etag, outcome.digest
-    if digest == todo.known:
+    if outcome.digest == todo.known:
         gathered.same += 1
         return
     class_id = -1 if wanted.label is None else context.class_ids[wanted.label]
     try:
-        prepared = prepare(context.kind, wanted.entry.path, data, decode=context.decode, max_pixels=context.max_pixels)
-        fields = {**prepared.fields, **({CLASS_FIELD: str(class_id).encode()} if class_id >= 0 else {})}
+        prepared = prepare(
+            context.kind,
+            wanted.entry.path,
+            outcome.data,
+            decode=context.decode,
+            max_pixels=context.max_pixels,
+            pictures=context.pictures,
+        )
+        fields = prepared.fields if class_id < 0 else {**prepared.fields, CLASS_FIELD: str(class_id).encode()}
         group.add(wanted.key, fields, prepared.images)
     except (BadSample, InvalidArgument) as error:
-        gathered.bad.append(Bad(wanted.entry.path, str(error), etag))
+        gathered.bad.append(Bad(wanted.entry.path, str(error), outcome.etag))
         return
     gathered.renamed += prepared.renamed
-    size = sum(map(size_of, fields.values()))
-    gathered.rows.append(_row(wanted, prepared, row=len(gathered.rows), size=size, etag=etag, digest=digest, class_id=class_id))
-
-
-def _row(wanted: Wanted, prepared: Prepared, *, row: int, size: int, etag: str, digest: bytes, class_id: int) -> dict[str, Any]:
+    if prepared.stored is not None:
+        gathered.pictures += _told(prepared.stored, len(outcome.data))
     width, height = prepared.size
-    return {
-        "row": row,
+    row = {
+        "row": len(gathered.rows),
         "key": wanted.key,
         "label": wanted.label,
         "width": width,
         "height": height,
-        "bytes": size,
+        "bytes": sum(map(size_of, fields.values())),
         "source": wanted.entry.path,
-        "source_etag": etag,
-        "source_blake3": digest,
+        "source_etag": outcome.etag,
+        "source_blake3": outcome.digest,
         CLASS_ID: class_id,
     }
+    gathered.rows.append(row)
+
+
+def _told(made: Stored, size: int) -> Pictures:
+    """What was done to one picture of `size` bytes."""
+    changed = made.indexed or made.encoded
+    left = {made.left: 1} if made.left else {}
+    return Pictures(made.indexed, made.encoded, left, *((size, len(made.data)) if changed else ()))
 
 
 class _Ticker:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,7 +34,20 @@ from dataplane.errors import BadSample
 from dataplane.formats.index import ImageInfo
 from dataplane.prep.jpeg import plain_header
 
-__all__ = ["EXTENSIONS", "FORMATS", "NOT_AN_IMAGE", "SNIFF_BYTES", "Picture", "decode", "examine", "sniff"]
+__all__ = [
+    "EXTENSIONS",
+    "FORMATS",
+    "NOT_AN_IMAGE",
+    "ORIENTATION",
+    "SNIFF_BYTES",
+    "Picture",
+    "alone",
+    "decode",
+    "examine",
+    "pixels",
+    "plain_reasons",
+    "sniff",
+]
 
 SNIFF_BYTES: Final = 32
 
@@ -49,7 +63,9 @@ EXTENSIONS: Final = {
 """File name extensions, in lower case, and the format that they promise."""
 
 NOT_AN_IMAGE: Final = "not an image (JPEG, PNG, WebP, BMP, TIFF and GIF are)"
-_ORIENTATION: Final = 0x0112
+ORIENTATION: Final = 0x0112
+"""The EXIF tag."""
+
 _WIDTH, _HEIGHT = 256, 257  # the TIFF tags
 _BMP_HEADERS: Final = {12, 16, 40, 52, 56, 64, 108, 124}
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
@@ -73,6 +89,7 @@ _UPRIGHT: Final = {  # EXIF orientation → whether to swap the axes first, and 
     7: (True, -1, -1),
     8: (True, -1, 1),
 }
+_one = threading.Lock()
 _JPEG_DAMAGE: Final = ("Corrupt JPEG data", "Premature end")
 
 
@@ -111,8 +128,7 @@ def examine(data: bytes, *, decode: bool, max_pixels: int) -> Picture:
 
     With `decode` all of it is decoded (of GIF and other sequences, the first frame). Without, for trusted data, only the header and the end
     marker of JPEG and PNG, and the container of WebP, are looked at; the rarer formats are decoded all the same. Images of more than
-    `max_pixels` are refused by their header, before anything is decoded. Not thread-safe: it touches Python's warning filters and, for
-    TIFF, file descriptor 2.
+    `max_pixels` are refused by their header, before anything is decoded. Thread-safe.
     """
     if not data:
         raise BadSample("an empty file")
@@ -125,25 +141,30 @@ def examine(data: bytes, *, decode: bool, max_pixels: int) -> Picture:
         _check_size(width, height, max_pixels)
         _check_end(data, scan)
         return Picture(name, ImageInfo(width, height))
-    with warnings.catch_warnings(), _plain_reasons():
-        warnings.simplefilter("ignore")
+    with alone(), plain_reasons():
         return _examine(data, name, decode=decode, max_pixels=max_pixels)
 
 
 def decode(data: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8]:
     """The pixels of an image (of GIF and other sequences, the first frame), upright: uint8 [height, width, red green blue]. Transparency is
-    left out, and of 16 bits the upper 8 are taken, as the loaders do. Raises what `examine` raises, and is no more thread-safe."""
+    left out, and of 16 bits the upper 8 are taken, as the loaders do. Raises what `examine` raises. Thread-safe."""
     picture = examine(data, decode=False, max_pixels=max_pixels)
-    with warnings.catch_warnings(), _plain_reasons():
-        warnings.simplefilter("ignore")
-        stored = _decode_jpeg(data) if picture.format == "jpg" else None
-        if stored is None:
-            image = _OPEN[picture.format](io.BytesIO(data))
-            with _libtiff_held_back() if picture.format == "tif" else nullcontext():
-                image.load()
-            stored = _rgb(image)
+    stored = pixels(data)
     swap, rows, columns = _UPRIGHT[1 if picture.format == "tif" else picture.info.orientation]  # Pillow has turned a TIFF already
     return np.ascontiguousarray((stored.transpose(1, 0, 2) if swap else stored)[::rows, ::columns])
+
+
+def pixels(data: bytes) -> npt.NDArray[np.uint8]:
+    """What `decode` gives of an image that `examine` has passed, but not turned as its EXIF orientation says (a TIFF is)."""
+    name = sniff(data[:SNIFF_BYTES])
+    with alone(), plain_reasons():
+        stored = _decode_jpeg(data) if name == "jpg" else None
+        if stored is None:
+            image = _OPEN[name or ""](io.BytesIO(data))
+            with _libtiff_held_back() if name == "tif" else nullcontext():
+                image.load()
+            stored = _rgb(image)
+    return stored
 
 
 def _examine(data: bytes, name: str, *, decode: bool, max_pixels: int) -> Picture:
@@ -162,7 +183,15 @@ def _examine(data: bytes, name: str, *, decode: bool, max_pixels: int) -> Pictur
 
 
 @contextmanager
-def _plain_reasons() -> Iterator[None]:
+def alone() -> Iterator[None]:
+    """One thread at a time, without warnings: Python's filters of these, and for TIFF file descriptor 2, are those of the process."""
+    with _one, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def plain_reasons() -> Iterator[None]:
     """Turns whatever a decoder raises over hostile bytes into a `BadSample`. Pillow raises nearly every builtin exception."""
     try:
         yield
@@ -212,7 +241,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     if isinstance(image, PngImageFile) and not {"exif", "XML:com.adobe.xmp", "Raw profile type exif"} & image.info.keys():
         return 1  # asking Pillow would decode the image
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged EXIF is common in sound photographs; it raises as freely as the decoders
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

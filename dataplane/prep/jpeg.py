@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 __all__ = ["plain_header"]
 
-_SOF: Final = frozenset((0xC0, 0xC1, 0xC2))
-_SKIPPED: Final = frozenset((0xC4, 0xDD, 0xFE))
-_SOS, _DQT, _APP0, _APP2 = 0xDA, 0xDB, 0xE0, 0xE2
+_SEGMENT: Final = Struct(">HH")  # the marker, and the length of what follows it
+_SOF: Final = frozenset((0xFFC0, 0xFFC1, 0xFFC2))
+_SKIPPED: Final = frozenset((0xFFC4, 0xFFDD, 0xFFFE))
+_SOS, _DQT, _APP0, _APP2 = 0xFFDA, 0xFFDB, 0xFFE0, 0xFFE2
 
 
 def plain_header(data: bytes) -> tuple[int, int, int] | None:
     """Width, height, and where the first scan begins, of a JPEG file whose header has nothing in it that Pillow might refuse, or that may
     turn the picture. None for every other: then Pillow decides. (The caller knows that `data` start with SOI.)"""
-    at, size = 2, None
-    while data[at : at + 1] == b"\xff":
-        marker, length = int.from_bytes(data[at + 1 : at + 2]), int.from_bytes(data[at + 2 : at + 4])
+    at, size, last = 2, None, len(data) - _SEGMENT.size
+    while at <= last:
+        marker, length = _SEGMENT.unpack_from(data, at)
         end = at + 2 + length
         if length < 2 or end > len(data):
             return None
-        if marker == _SOS:
-            return None if size is None else (*size, end)
         if marker in _SOF:
             size = _size(data[at + 4 : end]) if size is None else None
             if size is None:
                 return None
+        elif marker == _SOS:
+            return None if size is None else (*size, end)
         elif not (
             marker in _SKIPPED
             or (marker == _DQT and _are_tables(data[at + 4 : end]))

@@ -14,7 +14,9 @@ import numpy as np
 from dataplane.errors import BadSample
 from dataplane.formats.index import ImageInfo
 from dataplane.formats.protocol import Value
-from dataplane.prep.image import EXTENSIONS, NOT_AN_IMAGE, SNIFF_BYTES, examine, sniff
+from dataplane.prep.image import EXTENSIONS, NOT_AN_IMAGE, SNIFF_BYTES, sniff
+from dataplane.prep.options import PictureOptions
+from dataplane.prep.stored import Stored, stored
 
 __all__ = ["FileKind", "Prepared", "check_start", "prepare", "start_bytes"]
 
@@ -27,12 +29,13 @@ _SNIFF_FIRST: Final = 16 << 20  # a larger file is read whole only if its start 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The fields of a sample; what the headers of its pictures hold; for a picture its upright size; and whether it is of another format
-    than its file's name says."""
+    """The fields of a sample; what the headers of its pictures hold; for a picture its upright size, what was done to it, and whether it is
+    of another format than its file's name says."""
 
     fields: Mapping[str, Value]
     images: Mapping[str, ImageInfo] = field(default_factory=dict)
     size: tuple[int | None, int | None] = (None, None)
+    stored: Stored | None = None
     renamed: bool = False
 
 
@@ -47,19 +50,20 @@ def check_start(kind: FileKind, start: bytes) -> None:
         raise BadSample(NOT_AN_IMAGE)
 
 
-def prepare(kind: FileKind, path: str, data: bytes, *, decode: bool, max_pixels: int) -> Prepared:
+def prepare(kind: FileKind, path: str, data: bytes, *, decode: bool, max_pixels: int, pictures: PictureOptions) -> Prepared:
     """The sample in a file. Raises `BadSample`."""
     if kind == "pictures":
-        return _picture(path, data, decode=decode, max_pixels=max_pixels)
+        return _picture(path, stored(data, decode=decode, max_pixels=max_pixels, options=pictures))
     if not data:
         raise BadSample("it is empty")
     return Prepared({_field(path): data}) if kind == "files" else _arrays(path, data)
 
 
-def _picture(path: str, data: bytes, *, decode: bool, max_pixels: int) -> Prepared:
-    picture = examine(data, decode=decode, max_pixels=max_pixels)
+def _picture(path: str, made: Stored) -> Prepared:
+    picture = made.picture
     promised = EXTENSIONS.get(posixpath.splitext(path)[1][1:].lower())
-    return Prepared({picture.format: data}, {picture.format: picture.info}, picture.upright, promised not in {None, picture.format})
+    renamed = promised not in {None, picture.format}
+    return Prepared({picture.format: made.data}, {picture.format: picture.info}, picture.upright, made, renamed)
 
 
 def _field(path: str) -> str:

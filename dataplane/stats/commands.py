@@ -15,7 +15,7 @@ from dataplane.output import BAD_INPUT, AsJson, LakeUrl, command_line, emit, err
 if TYPE_CHECKING:
     from dataplane.lake import Lake
     from dataplane.stats.pixels import Limit
-    from dataplane.stats.version import Objects, Statistics
+    from dataplane.stats.version import ObjectCount, Statistics
 
 __all__ = ["head", "show"]
 
@@ -144,7 +144,7 @@ def _print_next(html: Path | None, otherwise: str) -> None:
 
 
 def _print_version(
-    context: typer.Context, version: Version, objects: tuple[Objects, ...], found: Statistics | None, html: Path | None
+    context: typer.Context, version: Version, objects: tuple[ObjectCount, ...], found: Statistics | None, html: Path | None
 ) -> None:
     from rich.text import Text
 

@@ -14,7 +14,7 @@ from dataplane.stats.pixels import CHANNELS
 from dataplane.stats.samples import Glimpse
 from dataplane.stats.tally import Histogram
 from dataplane.stats.values import one_line
-from dataplane.stats.version import Objects, Statistics
+from dataplane.stats.version import ObjectCount, Statistics
 from dataplane.stats.words import null_rate, pixels, some, spread
 
 __all__ = ["of_objects", "of_samples", "of_statistics", "sparkline"]
@@ -25,7 +25,7 @@ _BAD: Final = 10
 _BAR: Final = 20  # characters
 
 
-def of_objects(objects: Sequence[Objects]) -> Table:
+def of_objects(objects: Sequence[ObjectCount]) -> Table:
     """What the shards of a version consist of."""
     table = Table("format", "where", "objects", "bytes")
     for each in objects:

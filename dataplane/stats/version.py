@@ -15,15 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dataplane.catalog import Version
+from dataplane.catalog import Part, Version
 from dataplane.dataset import Dataset
 from dataplane.errors import CorruptObject
 from dataplane.lake import Lake
-from dataplane.manifest import Part, Shards, read_metadata
+from dataplane.manifest import read_metadata
+from dataplane.shards import Shards
 from dataplane.stats.pixels import Limit, Pixels, measure_pixels
 from dataplane.stats.tally import SIZES, Column, Tally
 
-__all__ = ["Objects", "Statistics", "Watch", "count_objects", "statistics"]
+__all__ = ["ObjectCount", "Statistics", "Watch", "count_objects", "statistics"]
 
 _ROWS: Final = 1 << 20  # samples that are in memory together
 _NEVER_NULL_TEXT: Final = frozenset({"key", "source", "source_etag"})  # long, and nothing to count
@@ -33,7 +34,7 @@ Watch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Objects:
+class ObjectCount:
     """How many objects of a format the shards of a version consist of, and their bytes; `adopted` ones lie where they were found."""
 
     format: str
@@ -52,7 +53,7 @@ class Statistics:
 
     version: Version
     tally: Tally
-    objects: tuple[Objects, ...]
+    objects: tuple[ObjectCount, ...]
     pixels: Pixels | None
 
     @property
@@ -105,7 +106,7 @@ def statistics(lake: Lake, spec: str, *, images: Limit = 512, watch: Watch = lam
     return Statistics(dataset.version, total, count_objects(dataset), pixels)
 
 
-def count_objects(dataset: Dataset) -> tuple[Objects, ...]:
+def count_objects(dataset: Dataset) -> tuple[ObjectCount, ...]:
     """The objects that the wanted shards of a version consist of, by format and by where they lie. O(shards), in columns."""
     found: dict[tuple[str, bool], tuple[int, int]] = {}
     for _, shards in dataset.parts:
@@ -119,7 +120,7 @@ def count_objects(dataset: Dataset) -> tuple[Objects, ...]:
             for row in pieces.group_by(["format", "adopted"]).aggregate([([], "count_all"), ("size", "sum")]).to_pylist():
                 count, size = found.get((row["format"], row["adopted"]), (0, 0))
                 found[row["format"], row["adopted"]] = count + row["count_all"], size + row["size_sum"]
-    return tuple(Objects(*kind, *counted) for kind, counted in sorted(found.items()))
+    return tuple(ObjectCount(*kind, *counted) for kind, counted in sorted(found.items()))
 
 
 def column_to_json(column: Column, samples: int) -> dict[str, Any]:

@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from dataplane.errors import InvalidArgument
-from dataplane.store.protocol import Draft, Drafts, LocalPath, Offer, ReadInto, ReadMatching, Reject, Store, WrapperStore
+from dataplane.store.protocol import (
+    Draft,
+    Drafts,
+    LocalPath,
+    Offer,
+    ReadInto,
+    ReadMatching,
+    Reject,
+    Store,
+    Upload,
+    Uploads,
+    WrapperStore,
+)
 
 __all__ = [
     "Draft",
@@ -17,12 +29,15 @@ __all__ = [
     "ReadMatching",
     "Reject",
     "Store",
+    "Upload",
+    "Uploads",
     "WrapperStore",
     "open_store",
     "split_url",
 ]
 
-_OBSTORE = {"s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "memory", "http", "https"}
+_S3 = {"s3", "s3a"}
+_OBSTORE = _S3 | {"gs", "az", "azure", "abfs", "abfss", "adl", "memory", "http", "https"}
 
 
 def open_store(url: str, options: Mapping[str, str] | None = None) -> Store:
@@ -39,6 +54,10 @@ def open_store(url: str, options: Mapping[str, str] | None = None) -> Store:
         from dataplane.store.local import LocalStore
 
         return LocalStore(_folder(url) if "://" in url else url)
+    if scheme in _S3:
+        from dataplane.store.s3 import S3Store
+
+        return S3Store(url, options)
     if scheme in _OBSTORE:
         from dataplane.store.obs import ObstoreStore
 

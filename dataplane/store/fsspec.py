@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from obspec import Attributes, GetOptions, GetResult, ListResult, ObjectMeta, PutMode, PutResult
     from typing_extensions import Buffer
 
-__all__ = ["FsspecStore"]
+__all__ = ["FsspecStore", "own_errors"]
 
 _EXCLUSIVE = {"s3", "s3a"}  # protocols whose create is one conditional request
 _PASSING = {errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT}  # s3fs has the first two for 5xx and throttling
@@ -176,27 +176,30 @@ class FsspecStore:
     def _relative(self, name: str) -> str:
         return name[len(self._root) :].lstrip("/") if name.startswith(self._root) else name.lstrip("/")
 
-    @contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
-        """Turns the file system's errors into this project's."""
-        where = f"{self.url}/{path}" if path else self.url
-        try:
-            yield
-        except DataplaneError:
-            raise
-        except FileExistsError as error:
-            raise AlreadyExists(f"{where} exists already") from error
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise NotFound(f"{where}: no such object") from error
-        except PermissionError as error:
-            raise PermissionDenied(f"{where}: access denied ({redact(str(error))})") from error
-        except (ConnectionError, TimeoutError) as error:
-            raise StoreUnavailable(f"{where}: {redact(str(error))}") from error
-        except ImportError as error:
-            raise MissingExtra(f"{where}: {redact(str(error))}; install the package that serves this kind of URL") from error
-        except Exception as error:  # a file system may raise anything, and botocore's errors share no builtin
-            kind = StoreUnavailable if _may_pass(error) else StoreError
-            raise kind(f"{where}: {redact(str(error)) or type(error).__name__}") from error
+    def _errors(self, path: str) -> AbstractContextManager[None]:
+        return own_errors(f"{self.url}/{path}" if path else self.url)
+
+
+@contextmanager
+def own_errors(where: str) -> Iterator[None]:
+    """Turns a file system's errors into this project's; `where` it was at work."""
+    try:
+        yield
+    except DataplaneError:
+        raise
+    except FileExistsError as error:
+        raise AlreadyExists(f"{where} exists already") from error
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFound(f"{where}: no such object") from error
+    except PermissionError as error:
+        raise PermissionDenied(f"{where}: access denied ({redact(str(error))})") from error
+    except (ConnectionError, TimeoutError) as error:
+        raise StoreUnavailable(f"{where}: {redact(str(error))}") from error
+    except ImportError as error:
+        raise MissingExtra(f"{where}: {redact(str(error))}; install the package that serves this kind of URL") from error
+    except Exception as error:  # a file system may raise anything, and botocore's errors share no builtin
+        kind = StoreUnavailable if _may_pass(error) else StoreError
+        raise kind(f"{where}: {redact(str(error)) or type(error).__name__}") from error
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -170,8 +170,12 @@ class LocalStore:
         if not isinstance(ref, Digest):
             raise NotFound(f"{ref}: not an object of {self.root}")
         file = self._name(ref.path)
-        with translated(file), open(file, "rb", buffering=0) as stream:
-            preadv_full(stream.fileno(), buffer, start, name=file)
+        with translated(file):
+            fd = os.open(file, os.O_RDONLY)  # making a file object takes nearly twice as long
+            try:
+                preadv_full(fd, buffer, start, name=file)
+            finally:
+                os.close(fd)
 
     # ------------------------------------------------------------------ writing
 

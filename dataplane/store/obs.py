@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import obstore
 from obstore import exceptions
@@ -42,8 +42,8 @@ __all__ = ["ObstoreStore"]
 _MAX_GAP_BYTES = 1 << 20
 _MAX_REQUEST_BYTES = 16 << 20
 _STATUS = re.compile(r"status code: (\d{3})")
-_PASSING_STATUS = re.compile(r"408|429|5\d\d")
-_PASSING_WORDS = re.compile(r"timed out|timeout|connect|error sending request|error decoding response body")
+_PASSING_STATUS = re.compile(r"408|429|5(?!01)\d\d")  # "not implemented" will not pass
+_PASSING_WORDS = re.compile(r"timed out|timeout|connect|error sending request|response body")
 _URL = re.compile(r"https?://\S+")  # names and ports in it must not decide what an error is
 
 _memory: dict[str, Any] = {}
@@ -61,12 +61,12 @@ class ObstoreStore:
             self._store = _connect(self._url, self._options)
 
     def __repr__(self) -> str:
-        return f"ObstoreStore({self.url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
-    def __reduce__(self) -> tuple[type[ObstoreStore], tuple[str, dict[str, str]]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, dict[str, str]]]:
         if self._url.startswith("memory:"):
             raise InvalidArgument(f"{self._url} lives in one process and cannot be sent to another; use a folder or an object store")
-        return ObstoreStore, (self._url, self._options)
+        return type(self), (self._url, self._options)
 
     @property
     def url(self) -> str:
@@ -122,8 +122,11 @@ class ObstoreStore:
             if not len(span):
                 return memoryview(b"")
             with self._errors(path):
-                options = {"range": (span.start, span.end), "if_match": etag}
-                return memoryview(self._live().get(check_path(path), options=options).bytes())
+                condition = {} if etag.startswith("W/") else {"if_match": etag}  # a weak one matches nothing there, not even itself
+                result = self._live().get(check_path(path), options={"range": (span.start, span.end), **condition})
+                if not _same_etag(result.meta["e_tag"], etag):  # web servers may not know If-Match
+                    raise exceptions.PreconditionError
+                return memoryview(result.bytes())
 
         if len(requests) == 1:
             return scatter(spans, requests, [read(requests[0].span)])
@@ -156,7 +159,13 @@ class ObstoreStore:
 
     def head(self, path: str) -> ObjectMeta:
         with self._errors(path):
-            return self._live().head(check_path(path))  # type: ignore[no-any-return]
+            try:
+                return self._live().head(check_path(path))  # type: ignore[no-any-return]
+            except FileNotFoundError:
+                if not self._url.lower().startswith(("http://", "https://")):
+                    raise
+                # a 405 looks the same: some web servers answer GET only
+                return self._live().get(path, options={"range": (0, 1)}).meta  # type: ignore[no-any-return]
 
     def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
         with self._errors(prefix or ""):
@@ -199,7 +208,14 @@ class ObstoreStore:
             raise PermissionDenied(f"{where}: access denied; check the credentials and the bucket's policy ({_short(error)})") from error
         except exceptions.BaseError as error:
             text = _short(error)
+            if "Range request not supported" in text:
+                text = "this server sends objects whole only, and samples are read as byte ranges; use one that knows ranges, as nginx does"
             raise (StoreUnavailable if _may_pass(text) else StoreError)(f"{where}: {text}") from error
+
+
+def _same_etag(one: str | None, other: str) -> bool:
+    """Listings and answers of one server may quote differently."""
+    return one is not None and one.removeprefix("W/").strip('"') == other.removeprefix("W/").strip('"')
 
 
 def _may_pass(text: str) -> bool:
@@ -218,11 +234,13 @@ def _connect(url: str, options: dict[str, str]) -> Any:
         with _memory_lock:
             return _memory.setdefault(url, obstore.store.MemoryStore())
     config: Any = dict(options)
-    client: Any = {"allow_http": True} if url.startswith("http://") else {}
+    client: Any = {"allow_http": True} if url.lower().startswith("http://") else {}
     if url.startswith(("s3://", "s3a://")):
-        endpoint = config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+        named = {name.lower().removeprefix("aws_"): value for name, value in options.items()}  # a key has several names
+        given = named.get("endpoint") or named.get("endpoint_url")
+        endpoint = given or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
         if endpoint and endpoint.startswith("http://"):
             client["allow_http"] = True
-        if "region" not in config and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+        if {"region", "default_region"}.isdisjoint(named) and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
             config["region"] = "us-east-1"
     return obstore.store.from_url(url, config=config or None, client_options=client or None)

@@ -11,6 +11,8 @@ Errors are those of `dataplane.errors`: `NotFound`, `AlreadyExists`, `Permission
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -20,7 +22,19 @@ if TYPE_CHECKING:
     from obspec import Attributes, GetOptions, GetResult, ListResult, ObjectMeta, PutMode, PutResult
     from typing_extensions import Buffer
 
-__all__ = ["Draft", "Drafts", "LocalPath", "Offer", "ReadInto", "ReadMatching", "Reject", "Store", "WrapperStore"]
+__all__ = [
+    "Draft",
+    "Drafts",
+    "LocalPath",
+    "Offer",
+    "ReadInto",
+    "ReadMatching",
+    "Reject",
+    "Store",
+    "Upload",
+    "Uploads",
+    "WrapperStore",
+]
 
 
 CHUNK_BYTES = 8 << 20
@@ -161,6 +175,31 @@ class Drafts(Protocol):
 
     def draft(self) -> Draft:
         """A new, empty draft."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An object that comes in parts, of which nobody can read any before all are there: where it is to lie, and what the server calls the
+    upload. `touched` is when its newest part came (where there is none, when it was begun), by the store's clock; `bytes` are those of the
+    parts so far."""
+
+    path: str
+    id: str
+    touched: datetime
+    bytes: int
+
+
+@runtime_checkable
+class Uploads(Protocol):
+    """A store that keeps the parts of an upload that was never ended, and can tell of them."""
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """The uploads under way below `prefix` (whole path segments), those of dead writers among them."""
+        ...
+
+    def abort(self, upload: Upload) -> None:
+        """Drop the parts. An upload that has ended meanwhile is no error."""
         ...
 
 

@@ -18,9 +18,10 @@ from dataplane.dataset import Dataset
 from dataplane.formats import tar
 from dataplane.formats.index import ImageInfo
 from dataplane.lake import Lake
-from dataplane.manifest import METADATA, ShardRow
+from dataplane.manifest import METADATA
 from dataplane.parts import split_counts, store_part
 from dataplane.schema import Field, Schema
+from dataplane.shards import ShardRow
 
 __all__ = ["Made", "change_to", "sample_lake", "write_dataset"]
 

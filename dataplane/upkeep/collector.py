@@ -22,6 +22,8 @@ from dataplane.store import Store
 from dataplane.sweeps import LEASE_SECONDS, StoreClock, Sweep, announcements, sweep_body
 from dataplane.upkeep.litter import find_litter, remove_litter
 from dataplane.upkeep.survey import Marks, Survey
+from dataplane.upkeep.trim import trim
+from dataplane.upkeep.unfinished import abort_unfinished
 
 __all__ = ["GRACE_SECONDS", "JOURNAL_DAYS", "GcReport", "gc"]
 
@@ -30,6 +32,8 @@ JOURNAL_DAYS: Final = 7.0
 _BATCH: Final = 1000  # objects that are announced and deleted together: what S3 deletes in one request
 _AT_ONCE: Final = 16
 _COARSE: Final = timedelta(seconds=1)  # some stores tell times in whole seconds
+
+_ended: Final[set[str]] = set()  # collections of this process that are over, though the store may not have taken their saying so
 
 Progress = Callable[[str, int], None]
 
@@ -40,7 +44,8 @@ class GcReport:
 
     `objects` and `bytes`: what nothing names. `kept_objects` are those that something does. `young_objects` and `young_bytes` are garbage,
     but not for long enough. `held`: expired versions (`photos@3`) whose objects stay, and for whom. `journals`: those of dead writers;
-    `litter`: left-over temporary files, probes and empty folders.
+    `litter`: left-over temporary files, probes and empty folders. `uploads` and `upload_bytes`: uploads in parts that nobody ended;
+    `uploads_unknown`: why there may be more of them, where the store would not tell or would not let them go.
     """
 
     dry_run: bool
@@ -51,6 +56,9 @@ class GcReport:
     young_bytes: int = 0
     journals: int = 0
     litter: int = 0
+    uploads: int = 0
+    upload_bytes: int = 0
+    uploads_unknown: str | None = None
     held: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +72,9 @@ class GcReport:
             "young_bytes": self.young_bytes,
             "journals": self.journals,
             "litter": self.litter,
+            "uploads": self.uploads,
+            "upload_bytes": self.upload_bytes,
+            "uploads_unknown": self.uploads_unknown,
             "held": dict(self.held),
         }
 
@@ -76,7 +87,8 @@ def gc(
     journal_days: float = JOURNAL_DAYS,
     progress: Progress = lambda stage, count: None,
 ) -> GcReport:
-    """Delete the objects that no version, run, model, tag or journal names, if they are older than the grace.
+    """Delete the objects that no version, run, model, tag or journal names, if they are older than the grace; and abort uploads in parts to
+    which nothing was added for that long.
 
     Safe at any time beside any number of readers and writers, as long as no writer needs more than the grace from its first object to its
     commit without a journal (an ingest has one). Objects of an expired version stay for the grace too. Journals of dead writers, from which
@@ -97,7 +109,8 @@ def gc(
     survey = Survey(lake, now=now, grace_seconds=grace_seconds, visit=marks.add, ignored=frozenset(retired) if dry_run else frozenset())
     survey.look()
     report.held = survey.held
-    collection = _Collection(lake, survey, marks, _Age(now, grace_seconds), report=report, progress=progress)
+    age = _Age(now, grace_seconds)
+    collection = _Collection(lake, survey, marks, age, report=report, progress=progress)
     if dry_run:
         for ref in collection.find():
             report.objects, report.bytes = report.objects + 1, report.bytes + ref.size
@@ -107,6 +120,9 @@ def gc(
     report.litter = len(litter)
     if not dry_run:
         remove_litter(lake.store, litter)
+    progress("looking for unfinished uploads", 0)
+    unfinished = abort_unfinished(lake.store, age.old, dry_run=dry_run)
+    report.uploads, report.upload_bytes, report.uploads_unknown = unfinished.count, unfinished.bytes, unfinished.unknown
     return report
 
 
@@ -116,7 +132,7 @@ class _Age:
     grace_seconds: float
 
     def old(self, modified: datetime) -> bool:
-        """An object of that time may go. Without a grace, every one."""
+        """What is of that time may go. Without a grace, every one."""
         return not self.grace_seconds or modified + _COARSE < self.now - timedelta(seconds=self.grace_seconds)
 
 
@@ -129,6 +145,7 @@ class _Collection:
         self.report = report
         self.progress = progress
         self.owner = uuid.uuid4().hex
+        self.unanswered: list[Digest] = []  # nobody knows whether these were deleted, or will be
 
     def find(self) -> Iterator[Digest]:
         """The objects that nothing names and that are old. Counts the others."""
@@ -151,6 +168,7 @@ class _Collection:
     def delete(self, garbage: Iterator[Digest]) -> None:
         """Announce, look again, and delete, batch by batch."""
         log = announcements(self.lake.store)
+        trim(log, self.age.now)
         batch = list(islice(garbage, _BATCH))
         if not batch:
             log.append(lambda tip: self._end_of_dead(log, tip))
@@ -161,8 +179,11 @@ class _Collection:
                 self.progress("deleting", self.report.objects)
                 batch = list(islice(garbage, _BATCH))
         finally:
+            if not self.unanswered:
+                _ended.add(self.owner)
             with suppress(StoreError, CommitConflict):  # writers wait for the end of the lease then, and only for these objects
                 log.append(self._end)
+                _ended.discard(self.owner)
 
     def _batch(self, log: Log, batch: list[Digest]) -> None:
         began = time.monotonic()
@@ -171,7 +192,11 @@ class _Collection:
         doomed = list(self._still_old(ref for ref in batch if ref not in self.marks))
         if time.monotonic() - began > LEASE_SECONDS / 2:
             raise StoreUnavailable(f"{self.lake.url} answers too slowly to collect garbage safely; run the same command again later")
-        self.lake.store.delete([ref.path for ref in doomed])
+        try:
+            self.lake.store.delete([ref.path for ref in doomed])
+        except StoreUnavailable:
+            self.unanswered = doomed
+            raise
         self.report.objects += len(doomed)
         self.report.bytes += sum(ref.size for ref in doomed)
         self.report.kept_objects += sum(ref in self.marks for ref in batch)
@@ -195,16 +220,22 @@ class _Collection:
             process = Process.from_json(tip.body["process"])
             raise CommitConflict(
                 f"another collection is at work in {self.lake.url} (process {process.pid} on {process.host}, since "
-                f"{tip.created:%H:%M:%S} UTC); run this again when it is done, or {LEASE_SECONDS / 60:.0f} minutes after it was killed"
+                f"{tip.created:%H:%M:%S} UTC); run this again when it is done, or {LEASE_SECONDS / 60:.0f} minutes after it was cut off"
             )
         return sweep_body(self.owner, [ref.hex for ref in batch])
 
     def _over(self, log: Log, tip: Entry) -> bool:
         sweep = Sweep.of(tip)
-        if not sweep.names or (sweep.process is not None and sweep.process.gone()):
+        if not sweep.names or sweep.owner in _ended:
             return True
         written = self.lake.store.head(log.path(tip.number))["last_modified"]
-        return self.age.now - written > timedelta(seconds=LEASE_SECONDS)
+        if self.age.now - written > timedelta(seconds=LEASE_SECONDS):
+            return True
+        if sweep.process is None or not sweep.process.gone():
+            return False
+        while not sweep.over():  # as writers do: what is announced next frees those that wait
+            time.sleep(0.05)
+        return True
 
     def _end_of_dead(self, log: Log, tip: Entry | None) -> dict[str, Any] | None:
         """The end of what a killed collector had announced, so that no writer waits for it."""
@@ -212,8 +243,12 @@ class _Collection:
         return {"type": "end", "owner": self.owner} if dead else None
 
     def _end(self, tip: Entry | None) -> dict[str, Any] | None:
-        mine = tip is not None and tip.body.get("owner") == self.owner
-        return {"type": "end", "owner": self.owner} if mine else None
+        """That it is over, or that what the store gave no answer about is in danger for as long as an announcement holds."""
+        if tip is None or tip.body.get("owner") != self.owner:
+            return None
+        if self.unanswered:
+            return sweep_body(self.owner, [ref.hex for ref in self.unanswered], lasting=True)
+        return {"type": "end", "owner": self.owner}
 
 
 def _journals(store: Store, now: datetime, keep: timedelta, *, dry_run: bool) -> list[str]:

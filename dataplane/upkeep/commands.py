@@ -119,7 +119,7 @@ def gc(
     lake: LakeUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete the objects that no version, run, model or tag names. Safe at any time, beside readers and writers.
+    """Delete the objects that no version, run, model or tag names, and end uploads that nobody finished. Safe at any time.
 
         dataplane gc --dry-run
 
@@ -214,9 +214,14 @@ def _print_collected(context: typer.Context, report: GcReport) -> None:
         out.print(f"{report.young_objects:,} more, {human_bytes(report.young_bytes)}: nothing names them, but they are too young to go.")
     if report.journals or report.litter:
         out.print(f"{counted(report.journals, 'journal')} of dead writers and {counted(report.litter, 'left-over file')}: {verb}.")
+    if report.uploads:
+        verb = "would be aborted" if report.dry_run else "aborted"
+        out.print(f"{counted(report.uploads, 'unfinished upload')}, {human_bytes(report.upload_bytes)}: {verb}.")
+    if report.uploads_unknown:
+        out.print(f"There may be more unfinished uploads: {report.uploads_unknown}", markup=False)
     for version, who in sorted(report.held.items()):
         out.print(f"The objects of {version}, which is expired, stay for {who}.", markup=False)
-    if report.dry_run and report.objects:
+    if report.dry_run and (report.objects or report.uploads):
         next_step(context, "gc")
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dataplane.catalog import Part
 from dataplane.errors import DataplaneError
 from dataplane.formats import open_shard
 from dataplane.formats.index import ShardIndex
-from dataplane.manifest import Part, Piece, Shards, read_metadata
+from dataplane.manifest import read_metadata
 from dataplane.objects import Objects
 from dataplane.refs import Digest
+from dataplane.shards import Piece, Shards
 
 __all__ = ["check_metadata", "check_piece"]
 

@@ -30,8 +30,7 @@ class Litter:
 
 
 def find_litter(store: Store, now: datetime) -> list[Litter]:
-    """What has lain there for an hour or more. An unfinished multipart upload cannot be seen through every store: let the bucket's own
-    lifecycle rule end those."""
+    """What has lain there for an hour or more."""
     probes = [meta for meta in store.list_with_delimiter("writers")["objects"] if meta["path"].startswith(_PROBE)]
     found = [Litter(meta["path"]) for meta in probes if now - meta["last_modified"] > _AGE]
     if isinstance(store, LocalStore):

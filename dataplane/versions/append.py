@@ -9,16 +9,15 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from dataplane.catalog import Change, SplitCount, Version, check_name
+from dataplane.catalog import Change, Part, SplitCount, Version, check_name
 from dataplane.dataset import Dataset
 from dataplane.errors import AlreadyExists, InvalidArgument
 from dataplane.lake import Lake
-from dataplane.manifest import Part
-from dataplane.parts import PartShards, added, merged, open_parts, reselected, split_counts
+from dataplane.parts import PartShards, added, edited, merged, open_parts, split_counts
 from dataplane.schema import Schema
 from dataplane.versions.pairs import CHANGES, sides
 from dataplane.versions.query import database
-from dataplane.versions.view import find, origin, outcome
+from dataplane.versions.view import commit, find, origin
 
 __all__ = ["AppendResult", "OnConflict", "append", "joined_schema"]
 
@@ -64,12 +63,10 @@ def append(lake: Lake, name: str, spec: str, *, on_conflict: OnConflict = "error
     if new_keys and on_conflict != "error":
         raise InvalidArgument(f"on_conflict={on_conflict!r} says what to do about equal keys; with new_keys none are looked for")
     source = Dataset(lake.store, find(lake, spec))
-    there: Version | None = None
     edit = _Edit()
 
     def make(newest: Version | None) -> Change | None:
-        nonlocal there, edit
-        there = newest
+        nonlocal edit
         parameters = {**origin(source.version), "on_conflict": on_conflict, **({"new_keys": True} if new_keys else {})}
         schema = source.schema
         bad: Mapping[str, Any] = {}
@@ -94,7 +91,7 @@ def append(lake: Lake, name: str, spec: str, *, on_conflict: OnConflict = "error
             counts={"added": edit.added, "skipped": edit.skipped, "replaced": edit.replaced},
         )
 
-    done = outcome(lake.catalog.commit(name, make), there)
+    done = commit(lake, name, make)
     return AppendResult(name, done.version.number, done.version.samples, edit.added, edit.skipped, edit.replaced, done.committed)
 
 
@@ -114,11 +111,8 @@ def _extended(lake: Lake, newest: Version, source: Version, parameters: Mapping[
     repeated = newest.lineage["operation"] == "append" and newest.lineage["parameters"] == parameters
     coming = [] if repeated else [part for part in source.parts if part not in set(newest.parts)]
     counts = source.splits if len(coming) == len(source.parts) else split_counts(open_parts(lake.objects, coming))
-    splits = dict(newest.splits)
-    for name, count in counts.items():
-        splits[name] = added(splits[name], count) if name in splits else count
     new = sum(part.samples for part in coming)
-    return _Edit([*newest.parts, *coming], splits, new, source.samples - new)
+    return _Edit([*newest.parts, *coming], added(newest.splits, counts), new, source.samples - new)
 
 
 def joined_schema(mine: Schema, theirs: Schema, name: str, spec: str) -> Schema:
@@ -168,17 +162,9 @@ def _compare(lake: Lake, mine: Dataset, theirs: Dataset, on_conflict: OnConflict
 def _without(lake: Lake, parts: Sequence[PartShards], numbers: Sequence[int], places: Sequence[npt.NDArray[Any]]) -> list[PartShards]:
     """The parts of these numbers, without the samples at `places`: their part, shard and row."""
     part, shard, row = places
-    left = []
-    for number in numbers:
-        hit = part == number
-        stored, shards = parts[number]
-        if not hit.any():
-            left.append((stored, shards))
-            continue
-        shards = shards.drop(shard[hit], row[hit])
-        if shards.live.any():
-            left.append(reselected(lake.objects, stored, shards))
-    return left
+    hits = {number: np.flatnonzero(part == number) for number in numbers}
+    left = (parts[number][1].drop(shard[hit], row[hit]) if len(hit) else parts[number][1] for number, hit in hits.items())
+    return edited(lake.objects, [parts[number] for number in numbers], left)
 
 
 def _conflict(mine: Dataset, theirs: Dataset, count: int, few: Sequence[str]) -> str:

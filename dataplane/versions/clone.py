@@ -8,7 +8,7 @@ from typing import Any
 from dataplane.catalog import Change, Version, check_name
 from dataplane.errors import AlreadyExists
 from dataplane.lake import Lake
-from dataplane.versions.view import find, origin, outcome, same_state
+from dataplane.versions.view import commit, find, origin, same_state
 
 __all__ = ["CloneResult", "clone"]
 
@@ -47,11 +47,7 @@ def clone(lake: Lake, spec: str, name: str) -> CloneResult:
         counts={"added": source.samples},
     )
 
-    there: Version | None = None
-
     def make(newest: Version | None) -> Change | None:
-        nonlocal there
-        there = newest
         if newest is None:
             return change
         if newest.lineage["operation"] == "clone" and newest.lineage["parameters"] == change.parameters and same_state(newest, change):
@@ -60,5 +56,5 @@ def clone(lake: Lake, spec: str, name: str) -> CloneResult:
             f"{name!r} is there already: it is {newest} ({newest.lineage['operation']}), no clone of {source}; choose another name"
         )
 
-    done = outcome(lake.catalog.commit(name, make), there)
+    done = commit(lake, name, make)
     return CloneResult(name, done.version.number, str(source), done.version.samples, done.committed)

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataplane.catalog import Part
 from dataplane.dataset import Dataset
 from dataplane.errors import CorruptObject, InvalidArgument
-from dataplane.manifest import Part, Shards, open_table
+from dataplane.manifest import open_table
 from dataplane.objects import Objects
 from dataplane.refs import Digest
+from dataplane.shards import Shards
 from dataplane.store import LocalPath
 
 __all__ = ["MetadataPart", "columns_of", "metadata_parts"]

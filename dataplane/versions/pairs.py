@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from dataplane.catalog import Part
 from dataplane.dataset import Dataset
-from dataplane.manifest import METADATA, Part
+from dataplane.manifest import METADATA
 from dataplane.objects import Objects
 from dataplane.versions.columns import MetadataPart
 from dataplane.versions.query import Stream

@@ -11,14 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataplane.catalog import SplitCount
+from dataplane.catalog import Part, SplitCount
 from dataplane.dataset import Dataset
 from dataplane.errors import InvalidArgument
 from dataplane.ingest.splits import Splits
 from dataplane.lake import Lake
-from dataplane.manifest import METADATA, Part, Shards, read_metadata
+from dataplane.manifest import METADATA, read_metadata
 from dataplane.objects import Objects
 from dataplane.parts import PartShards, reselected, store_part
+from dataplane.shards import Shards
 from dataplane.versions.assign import ascending, dense_ranks, fractions_of, hashes, in_strata, within
 from dataplane.versions.columns import columns_of, metadata_parts
 from dataplane.versions.view import commit_view

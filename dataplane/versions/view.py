@@ -12,7 +12,7 @@ from dataplane.errors import AlreadyExists, CommitConflict, InvalidArgument
 from dataplane.lake import Lake
 from dataplane.parts import PartShards, split_counts
 
-__all__ = ["Committed", "commit_view", "find", "origin", "outcome", "same_state"]
+__all__ = ["Committed", "commit", "commit_view", "find", "origin", "same_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,22 @@ def same_state(version: Version, change: Change) -> bool:
     return version.parts == change.parts and version.schema == change.schema and dict(version.splits) == dict(change.splits)
 
 
+def commit(lake: Lake, name: str, make: Callable[[Version | None], Change | None]) -> Committed:
+    """Commit what `make(newest version)` returns, as `Catalog.commit` does it; None where that version has it all."""
+    newest: Version | None = None
+
+    def heard(version: Version | None) -> Change | None:
+        nonlocal newest
+        newest = version
+        return make(version)
+
+    made = lake.catalog.commit(name, heard)
+    version = made or newest
+    if version is None:
+        raise InvalidArgument("nothing was made, and nothing is there")
+    return Committed(version, made is not None)
+
+
 def commit_view(
     lake: Lake,
     spec: str,
@@ -59,11 +75,9 @@ def commit_view(
     source = find(lake, spec)
     name = check_name(to) if to is not None else source.name
     built: dict[int, Sequence[PartShards]] = {}
-    there: Version | None = None
 
     def make(newest: Version | None) -> Change | None:
-        nonlocal source, there
-        there = newest
+        nonlocal source
         if newest is not None and name == source.name:
             source = _followed(spec, source, newest)
         elif newest is not None:
@@ -82,15 +96,7 @@ def commit_view(
         )
         return None if newest is not None and same_state(newest, change) else change
 
-    return outcome(lake.catalog.commit(name, make), there)
-
-
-def outcome(made: Version | None, there: Version | None) -> Committed:
-    """What a commit has come to: `made` is its version, or None where the newest one, `there`, has it all."""
-    version = made or there
-    if version is None:
-        raise InvalidArgument("nothing was made, and nothing is there")
-    return Committed(version, made is not None)
+    return commit(lake, name, make)
 
 
 def _followed(spec: str, source: Version, newest: Version) -> Version:

@@ -19,8 +19,8 @@ from dataplane.catalog import SplitCount
 from dataplane.dataset import Dataset
 from dataplane.errors import InvalidArgument, NotFound
 from dataplane.lake import Lake
-from dataplane.manifest import Shards
 from dataplane.parts import PartShards, reselected, split_counts
+from dataplane.shards import Shards
 from dataplane.versions.columns import MetadataPart, columns_of, metadata_parts
 from dataplane.versions.condition import Condition
 from dataplane.versions.query import database

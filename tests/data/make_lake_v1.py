@@ -14,7 +14,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from dataplane import Lake, journal  # noqa: E402
-from dataplane.manifest import Part, write_shards  # noqa: E402
+from dataplane.catalog import Part  # noqa: E402
+from dataplane.manifest import write_shards  # noqa: E402
 from dataplane.refs import ref_to_json  # noqa: E402
 from tests import make  # noqa: E402
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from blake3 import blake3
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -26,7 +27,7 @@ from dataplane.ingest.command import ingest as command
 from dataplane.journal import leftovers
 from dataplane.store import open_store
 from dataplane.upkeep import rm, verify_lake
-from tests.folders import encode, jpeg, nobody, noise, write_folder
+from tests.folders import all_shown, encode, jpeg, nobody, noise, shown, write_folder
 
 FOLDER = IngestOptions(label_from="folder")
 
@@ -44,7 +45,7 @@ def lake(tmp_path):
 
 
 def samples(lake, name):
-    """Every sample of the newest version, by key: the bytes of its picture, its class id and its split."""
+    """Every sample of the newest version, by key: what its picture shows, its class id and its split."""
     dataset = lake.dataset(name)
     found = {}
     for split in dataset.splits:
@@ -53,7 +54,7 @@ def samples(lake, name):
             number = fields.pop("cls", None)
             (picture,) = fields.values()
             assert sample.key not in found
-            found[sample.key] = (picture, number and int(number), split)
+            found[sample.key] = (shown(picture), number and int(number), split)
     return found
 
 
@@ -77,15 +78,19 @@ def test_a_folder_becomes_a_version(source, tmp_path):
     assert (result.samples, result.added, result.kept) == (30, 30, 0)
     lake = Lake(str(tmp_path / "lake"))
     found = samples(lake, "pets")
-    assert {key: picture for key, (picture, _, _) in found.items()} == made
+    assert pictures(lake, "pets") == all_shown(made)
     dataset = lake.dataset("pets")
     assert {dataset.schema.classes[number]: key.split("/")[0] for key, (_, number, _) in found.items()} == {"cat": "cat", "dog": "dog"}
     assert {name: count.samples for name, count in result.splits.items()} == {name: len(dataset[name]) for name in dataset.splits}
-    assert result.bytes == sum(len(picture) + 1 for picture in made.values())
+    assert result.bytes == result.pictures.bytes_after + 30
+    assert (result.pictures.indexed, result.pictures.left) == (30, {})
     table = dataset.metadata().to_pylist()
     assert {(row["key"], row["split"]) for row in table} == {(key, split) for key, (_, _, split) in found.items()}
     assert all((row["width"], row["height"], row["label"]) == (24, 20, row["key"].split("/")[0]) for row in table)
-    assert all(row["source"] == f"{row['key']}.jpg" and row["bytes"] == len(made[row["key"]]) + 1 for row in table)
+    assert all(row["source"] == f"{row['key']}.jpg" for row in table)
+    assert all(row["source_blake3"] == blake3(made[row["key"]]).digest() for row in table)
+    stored = {sample.key: len(sample.fields["jpg"]) for split in dataset.splits for sample in dataset[split]}
+    assert all(row["bytes"] == stored[row["key"]] + 1 for row in table)
     assert dataset.version.lineage["parameters"]["source"] == str(source)
     check_lake(lake)
     assert no_journal_is_left(lake)
@@ -107,16 +112,21 @@ def test_a_second_run_reads_nothing_and_changes_nothing(source, lake, monkeypatc
     assert sorted(Path(lake.url).rglob("*")) == before
 
 
-def test_equal_input_gives_equal_shards_however_many_processes(source, tmp_path):
+def test_equal_input_gives_equal_shards_however_many_processes_and_threads(source, tmp_path):
     write_folder(source, 40)
+    for number, (form, suffix) in enumerate((("PNG", "png"), ("TIFF", "tif"), ("WEBP", "webp"))):  # whose decoders are not thread-safe
+        for i in range(6):
+            (source / f"cat/{form}{i}.{suffix}").write_bytes(encode(noise(100 + 10 * number + i), form))
     shards = []
-    for workers in (1, 3):
-        lake = Lake.init(str(tmp_path / f"lake{workers}"))
-        ingest(lake, source, "pets", options=IngestOptions(label_from="folder", shard_bytes=9000, workers=workers))
+    for workers, check in ((1, "decode"), (3, "decode"), (1, "structure"), (3, "structure")):
+        lake = Lake.init(str(tmp_path / f"lake{workers}{check}"))
+        options = IngestOptions(label_from="folder", shard_bytes=9000, workers=workers, check=check)
+        result = ingest(lake, source, "pets", options=options)
+        assert (result.samples, result.bad) == (58, ())
         parts = lake.dataset("pets").parts
         shards.append([row.ref for _, rows in parts for row in rows])
-    assert shards[0] == shards[1]
-    assert len(shards[0]) == 5
+    assert shards[0] == shards[1] == shards[2] == shards[3]
+    assert len(shards[0]) > 5
 
 
 def test_order_source(source, lake):
@@ -202,7 +212,7 @@ def test_every_kind_of_bad_input_is_listed_and_the_rest_goes_in(source, lake):
     result = ingest(lake, source, "pets", options=FOLDER)
     assert {bad.source: bad.reason for bad in result.bad} == BAD
     assert result.renamed == 1
-    assert pictures(lake, "pets") == good
+    assert pictures(lake, "pets") == all_shown(good)
     dataset = lake.dataset("pets")
     assert dataset.schema.classes == ("cat", "dog")  # docs has no picture, and no class
     assert {field.name: field.kind for field in dataset.schema.fields} == {
@@ -257,10 +267,10 @@ def test_only_what_changed_is_replaced(source, lake):
     os.utime(source / "cat" / "00002.jpg", ns=(5, 5))
     result = ingest(lake, source, "pets", options=IngestOptions(label_from="folder", shard_bytes=8000))
     assert (result.added, result.replaced, result.dropped, result.kept, result.samples) == (1, 1, 0, 18, 21)
-    assert pictures(lake, "pets") == {**made, "cat/00000": jpeg(100), "dog/new": jpeg(101)}
+    assert pictures(lake, "pets") == all_shown({**made, "cat/00000": jpeg(100), "dog/new": jpeg(101)})
     after = {row.ref for _, rows in lake.dataset("pets").parts for row in rows}
     assert before < after
-    assert pictures(lake, "pets@1") == made
+    assert pictures(lake, "pets@1") == all_shown(made)
     result = ingest(lake, source, "pets", options=IngestOptions(label_from="folder", sync=True))
     assert (result.dropped, result.added, result.replaced, result.samples) == (1, 0, 0, 20)
     assert "dog/00001" not in pictures(lake, "pets")
@@ -314,7 +324,7 @@ def test_a_bad_file_does_not_drop_the_sample_it_was(source, lake):
     for _ in range(2):
         result = ingest(lake, source, "pets", options=IngestOptions(label_from="folder", sync=True))
         assert ([bad.source for bad in result.bad], result.committed) == (["cat/00000.jpg"], False)
-    assert pictures(lake, "pets") == made
+    assert pictures(lake, "pets") == all_shown(made)
 
 
 def test_sync_does_not_drop_everything_when_the_source_is_empty(source, lake):
@@ -353,7 +363,7 @@ def test_a_renamed_file_with_the_same_key_is_the_same_sample(source, lake):
     (source / "cat" / "00000.jpg").rename(source / "cat" / "00000.jpeg")
     result = ingest(lake, source, "pets", options=IngestOptions(label_from="folder", sync=True))
     assert (result.committed, result.kept) == (False, 4)
-    assert pictures(lake, "pets") == made
+    assert pictures(lake, "pets") == all_shown(made)
 
 
 def test_a_finished_shard_that_was_swept_is_made_again(source, lake):
@@ -365,7 +375,7 @@ def test_a_finished_shard_that_was_swept_is_made_again(source, lake):
     lake.store.delete(finished.shard.index.path)
     result = ingest(lake, source, "pets", options=FOLDER)
     assert (result.resumed, result.samples) == (0, 4)
-    assert pictures(lake, "pets") == made
+    assert pictures(lake, "pets") == all_shown(made)
     check_lake(lake)
 
 
@@ -400,7 +410,7 @@ def test_a_source_that_vanishes_mid_way(source, lake):
     result = ingest(lake, source, "pets", options=FOLDER, watch=watch)
     assert [(bad.source, bad.reason) for bad in result.bad] == [("cat/00004.jpg", "it vanished while the ingest was running")]
     del made["cat/00004"]
-    assert pictures(lake, "pets") == made
+    assert pictures(lake, "pets") == all_shown(made)
     assert ingest(lake, source, "pets", options=FOLDER).bad == ()
 
 
@@ -426,7 +436,7 @@ def test_another_ingest_commits_in_between(tmp_path, lake):
     assert classes == ("ant", "dog", "cat")
     found = samples(lake, "pets")
     assert {key for key in found if not key.startswith("ant")} == set(made)
-    assert all(found[key][0] == made[key] for key in made)
+    assert all(found[key][0] == shown(made[key]) for key in made)
     assert all(classes[number] == key.split("/")[0] for key, (_, number, _) in found.items())
     check_lake(lake)
     assert no_journal_is_left(lake)
@@ -443,7 +453,7 @@ def test_the_same_ingest_twice_at_once_makes_one_version(source, lake):
 
     result = ingest(lake, source, "pets", options=FOLDER, watch=watch)
     assert (result.committed, result.version, result.samples) == (False, 1, 8)
-    assert pictures(lake, "pets") == made
+    assert pictures(lake, "pets") == all_shown(made)
     assert no_journal_is_left(lake)
 
 
@@ -456,7 +466,7 @@ def test_sources_and_lakes_in_memory():
     options = IngestOptions(label_from="folder", workers=2, shard_bytes=10_000)  # the processes cannot be had: memory stays in this one
     assert ingest(lake, url, "pets", options=options).samples == 20
     assert ingest(lake, url, "pets", options=options).kept == 20
-    assert pictures(Lake(lake), "pets") == made
+    assert pictures(Lake(lake), "pets") == all_shown(made)
 
 
 def test_the_lake_inside_the_source(source):
@@ -464,7 +474,7 @@ def test_the_lake_inside_the_source(source):
     for _ in range(2):
         result = ingest(str(source / "lake"), source, "pets", options=FOLDER)
         assert (result.bad, result.ignored, result.version) == ((), result.ignored, 1)
-    assert pictures(Lake(str(source / "lake")), "pets") == made
+    assert pictures(Lake(str(source / "lake")), "pets") == all_shown(made)
     with pytest.raises(InvalidArgument, match="inside the lake"):
         ingest(str(source / "lake"), source / "lake", "pets")
 
@@ -493,10 +503,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_stops_cleanly_and_the_rest_is_done_later(source, small_disk, workers):
+@pytest.mark.parametrize(("workers", "check"), [(1, "decode"), (2, "decode"), (2, "structure")])
+def test_a_full_disk_stops_cleanly_and_the_rest_is_done_later(source, small_disk, workers, check):
     made = write_folder(source, 150)
-    options = IngestOptions(label_from="folder", shard_bytes=20_000, workers=workers)
+    options = IngestOptions(label_from="folder", shard_bytes=20_000, workers=workers, check=check)
     with pytest.raises(StorageFull, match="run the same command again"):
         ingest(str(small_disk / "lake"), source, "pets", options=options)
     lake = Lake(str(small_disk / "lake"))
@@ -506,7 +516,7 @@ def test_a_full_disk_stops_cleanly_and_the_rest_is_done_later(source, small_disk
     subprocess.run(["mount", "-o", "remount,size=3m", str(small_disk)], check=True)
     result = ingest(lake, source, "pets", options=options)
     assert (result.resumed, result.samples) == (kept, 150)
-    assert pictures(lake, "pets") == made
+    assert pictures(lake, "pets") == all_shown(made)
     check_lake(lake)
 
 
@@ -588,7 +598,7 @@ def test_the_photographs(photos, tmp_path):
     assert (result.samples, result.bad) == (240, ())
     lake = Lake(str(tmp_path / "lake"))
     assert len(lake.dataset("photos").schema.classes) == 240
-    assert pictures(lake, "photos") == {path.stem: path.read_bytes() for path in photos.iterdir()}
+    assert pictures(lake, "photos") == all_shown({path.stem: path.read_bytes() for path in photos.iterdir()})
     check_lake(lake)
 
 

@@ -10,7 +10,7 @@ from dataplane.ingest import IngestOptions, ingest
 from dataplane.journal import leftovers
 from dataplane.store import open_store
 from dataplane.upkeep import verify_lake
-from tests.folders import jpeg, start, write_folder
+from tests.folders import all_shown, jpeg, shown, start, write_folder
 
 OPTIONS = IngestOptions(label_from="folder", split="train=0.7,test=0.3", shard_bytes=10_000, workers=2)
 
@@ -25,7 +25,7 @@ def upload(url, count):
 
 
 def pictures(dataset):
-    return {sample.key: sample.fields["jpg"] for split in dataset.splits for sample in dataset[split]}
+    return {sample.key: shown(sample.fields["jpg"]) for split in dataset.splits for sample in dataset[split]}
 
 
 def test_from_s3_to_s3(s3):
@@ -42,7 +42,7 @@ def test_from_s3_to_s3(s3):
         "labels.csv": "no folder to take the label from",
     }
     lake = Lake(url)
-    assert pictures(lake.dataset("pets")) == made
+    assert pictures(lake.dataset("pets")) == all_shown(made)
     assert lake.dataset("pets").version.lineage["parameters"]["source"] == source
     again = ingest(lake, source, "pets", options=OPTIONS)
     assert (again.committed, again.kept, again.bad) == (False, 24, result.bad)
@@ -51,7 +51,7 @@ def test_from_s3_to_s3(s3):
     result = ingest(lake, source, "pets", options=IngestOptions(label_from="folder", split=OPTIONS.split, sync=True))
     assert (result.replaced, result.dropped, result.kept) == (1, 1, 22)
     del made["dog/003"]
-    assert pictures(lake.dataset("pets")) == {**made, "dog/001": jpeg(100)}
+    assert pictures(lake.dataset("pets")) == all_shown({**made, "dog/001": jpeg(100)})
     assert verify_lake(lake).problems == []
     assert [meta for chunk in lake.store.list("writers") for meta in chunk] == []
 
@@ -77,7 +77,7 @@ def test_killed_and_resumed_on_s3(s3, tmp_path):
     assert finished
     result = ingest(lake, tmp_path / "pictures", "pets", options=IngestOptions(label_from="folder", shard_bytes=10_000, workers=1))
     assert (result.resumed, result.samples) == (sum(shard.live for shard in finished), 60)
-    assert pictures(lake.dataset("pets")) == made
+    assert pictures(lake.dataset("pets")) == all_shown(made)
     assert {shard.ref for shard in finished} <= {row.ref for _, rows in lake.dataset("pets").parts for row in rows}
     assert verify_lake(lake).problems == []
 
@@ -90,5 +90,5 @@ def test_lost_acknowledgements_lose_and_double_nothing(s3, tmp_path):
             s3.lose_acknowledgements(2)
 
     assert ingest(lake, tmp_path / "pictures", "pets", watch=watch).version == 1
-    assert pictures(lake.dataset("pets")) == made
+    assert pictures(lake.dataset("pets")) == all_shown(made)
     assert lake.catalog.log("pets").newest() == 1

@@ -8,8 +8,8 @@ from dataplane import Lake
 from dataplane.catalog import Change, SplitCount
 from dataplane.formats import tar
 from dataplane.formats.index import ImageInfo
-from dataplane.manifest import ShardRow
 from dataplane.schema import Field, Schema
+from dataplane.shards import ShardRow
 from tests import make
 
 # webdataset leaves closing its shards to the garbage collector

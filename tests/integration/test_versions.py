@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from dataplane import Lake
-from dataplane.catalog import Change, SplitCount
-from dataplane.manifest import METADATA, Part, write_metadata
+from dataplane.catalog import Change, Part, SplitCount
+from dataplane.manifest import METADATA, write_metadata
 from dataplane.refs import Digest
 from dataplane.schema import Schema
 from dataplane.upkeep import verify_lake

@@ -2,12 +2,14 @@
 
 import io
 import tarfile
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from dataplane.formats.tarnames import rising
 from dataplane.formats.tarscan import HeaderScan
 
 patient = settings(deadline=None)
@@ -127,3 +129,12 @@ def test_damaged_archives_end_in_an_answer(members, form, edits, mend):
         there = places.size >= 0
         assert np.all(places.offset[there] >= 0)
         assert np.all(places.offset[there] + places.size[there] <= len(broken))
+
+
+@patient
+@given(st.lists(st.binary(max_size=4), max_size=6), st.booleans())
+def test_rising_texts_are_told(texts, in_order):
+    texts = sorted(set(texts)) if in_order else texts
+    offsets = np.cumsum([0, *map(len, texts)])
+    expected = all(a < b for a, b in pairwise(texts))
+    assert rising(offsets, np.frombuffer(b"".join(texts) or b"\0", np.uint8)) == expected

@@ -3,8 +3,9 @@
 import pytest
 
 from dataplane import Lake
-from dataplane.catalog import check_name, parse_spec
+from dataplane.catalog import Part, check_name, parse_spec
 from dataplane.errors import CommitConflict, CorruptObject, InvalidArgument, NotFound
+from dataplane.refs import Digest
 from dataplane.schema import Schema
 from tests import make
 
@@ -126,3 +127,11 @@ def test_a_commit_of_something_else_is_named(lake, body):
     lake.catalog.log("numbers").append(lambda _: body)
     with pytest.raises(CorruptObject, match=r"numbers@1 is no commit of a dataset|not a schema"):
         lake.catalog.version("numbers")
+
+
+def test_a_part_in_a_commit_and_back():
+    part = Part(Digest("ab" * 32, ".parquet", 5000), Digest("cd" * 32, ".parquet", 300), 10)
+    assert Part.from_json(part.to_json()) == part
+    foreign = {"url": "x", "size": 1}
+    with pytest.raises(CorruptObject, match="not a manifest part"):
+        Part.from_json({"shards": foreign, "metadata": foreign})

@@ -207,3 +207,9 @@ def test_models_are_versioned_and_name_their_origin(lake: Lake) -> None:
     for spec in ("digits@3", "digits@prod"):
         with pytest.raises(NotFound, match="it has 1 to 2"):
             open_model(lake, spec)
+
+
+def test_a_record_of_before_bad_samples_were_told_is_read() -> None:
+    body = progress(3).to_json()
+    assert (body.pop("bad"), body.pop("bad_count")) == ([], 0)
+    assert Progress.from_json(body).bad == ()

@@ -190,6 +190,22 @@ def test_wrong_usage():
         assert (done.returncode, done.stdout) == (2, "")
 
 
+def test_a_command_loads_nothing_of_the_others(tmp_path):
+    script = "import sys; from dataplane.cli import main\ntry: main()\nfinally: print(*sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "init", "--lake", str(tmp_path / "lake")], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert "dataplane.commands" in loaded
+    assert not loaded & {"dataplane.ingest", "dataplane.upkeep", "dataplane.versions", "train", "torch"}
+
+
+def test_a_misspelled_command_is_told_what_may_have_been_meant():
+    done = subprocess.run([sys.executable, "-c", "from dataplane.cli import main; main()", "expir"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Did you mean 'expire'?" in done.stderr
+
+
 def test_the_version():
     from importlib import metadata
 

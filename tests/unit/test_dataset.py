@@ -1,11 +1,22 @@
 """Datasets as users hold them: splits, samples, metadata."""
 
+import gc
+import importlib
+import subprocess
+import sys
+import tempfile
+import weakref
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dataplane import Dataset, Lake, Sample, Split
+from dataplane.catalog import Part
 from dataplane.errors import CorruptObject, InvalidArgument, NotFound
-from dataplane.manifest import METADATA, Part, read_metadata, write_metadata, write_shards
+from dataplane.manifest import METADATA, read_metadata, write_metadata, write_shards
+from dataplane.store import WrapperStore
+from dataplane.store.result import BufferResult
 from dataplane.testing import RecordingStore
 from tests import make
 
@@ -159,3 +170,54 @@ def test_metadata_of_a_part_without_samples(lake):
     )
     lake.catalog.commit("numbers", lambda _: make.change([part, nothing], [shard.shard]))
     assert lake.dataset("numbers").metadata().num_rows == 2
+
+
+class Watched(WrapperStore):
+    """A store far away, all of whose answers are known for as long as somebody keeps their bytes."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.answers = []
+
+    def get(self, path, *, options=None):
+        result = super().get(path, options=options)
+        data = np.frombuffer(memoryview(result.buffer()), np.uint8).copy()
+        self.answers.append(weakref.ref(data))
+        return BufferResult(data, result.meta, result.range[0])
+
+    def kept(self):
+        gc.collect()
+        return sum(answer() is not None for answer in self.answers)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_large_tables_of_shards_far_away_are_kept_on_the_disk_where_it_has_room(lake, numbers, room, monkeypatch, tmp_path):
+    shards = [make.finished(lake, "train", range(4 * n, 4 * n + 4)) for n in range(3)]
+    lake.catalog.commit("numbers", lambda _: make.change([make.part(lake, [each]) for each in shards], [each.shard for each in shards]))
+    numbers, store = lake.dataset("numbers"), Watched(lake.store)
+    small = numbers.through(store)
+    assert (len(small["train"]), store.kept()) == (12, 3)
+    del small
+    monkeypatch.setattr("dataplane.dataset._TABLE_BYTES", 0)
+    if not room:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    large = numbers.through(store)
+    assert (len(large["train"]), store.kept()) == (12, 0 if room else 3)
+    assert list(large["train"]) == list(numbers["train"])
+    assert large.parts == numbers.parts
+
+
+READING = """
+import sys
+import dataplane
+split = dataplane.Lake(sys.argv[1]).dataset("numbers")["train"]
+assert len(split[3].fields["jpg"]) > 0 and split.shards[1].row.samples == 3 and split.sizes.sum() > 0
+heavy = {"pandas", "pyarrow.compute", "pyarrow.dataset", "obstore", "fsspec", "numba", "zarr", "duckdb", "PIL", "rich", "typer", "email"}
+assert not heavy & set(sys.modules), f"reading a sample loads {sorted(heavy & set(sys.modules))}"
+"""
+
+
+def test_reading_loads_nothing_heavy(lake, numbers):
+    importlib.import_module("pandas")  # it is installed: pyarrow would load it
+    done = subprocess.run([sys.executable, "-c", READING, lake.url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

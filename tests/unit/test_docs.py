@@ -49,6 +49,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page):
     app = get_command(build())
+    for name in app.list_commands(None):
+        app.get_command(None, name)  # loads it
     for _, _, code in [*blocks(page, "bash"), *blocks(page, "console")]:
         for line in COMMAND.findall(code.replace("\\\n", " ")):
             _check_command(app, shlex.split(line, comments=True)[1:])

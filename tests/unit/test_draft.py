@@ -69,6 +69,29 @@ def test_the_bytes_are_those_written(store, kind):
     assert (store.root / "a/x").read_bytes() == whole
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_pieces_that_end_about_where_a_block_ends(store, more):
+    block = draft_module._BLOCK_BYTES
+    pieces = [
+        DATA[:5],
+        bytes([1]) * (block - 5 + more),
+        DATA[:9],
+        bytearray(3 * block + more),
+        memoryview(DATA)[:7],
+        b"",
+        bytes([2]) * (5 * block),
+    ]
+    draft = store.draft()
+    for piece in pieces:
+        draft.write(piece)
+    whole = b"".join(pieces)
+    assert draft.size == len(whole)
+    assert draft.finish() == blake3(whole).hexdigest()
+    draft.publish("x")
+    draft.close()
+    assert (store.root / "x").read_bytes() == whole
+
+
 @pytest.mark.parametrize("published", [True, False])
 def test_nothing_is_left_behind(store, kind, published):
     store.put("a/x", b"first")

@@ -1,5 +1,6 @@
 """The collection of garbage: what goes, what stays, and what happens when a writer comes in the middle."""
 
+import dataclasses
 import threading
 import time
 import uuid
@@ -9,13 +10,13 @@ import pytest
 
 from dataplane import Lake, journal, sweeps
 from dataplane.checkpoint import Checkpoints, Progress, Trained
-from dataplane.errors import CommitConflict, CorruptObject, InvalidArgument, NotFound
+from dataplane.errors import CommitConflict, CorruptObject, InvalidArgument, NotFound, PermissionDenied, StoreUnavailable
 from dataplane.journal import Journal
 from dataplane.objects import Objects
 from dataplane.refs import Digest, ref_to_json
 from dataplane.store import WrapperStore, open_store
 from dataplane.sweeps import Watch, announcements, sweep_body
-from dataplane.testing import Crashed, CrashStore
+from dataplane.testing import Crashed, CrashStore, Fault, FaultStore
 from dataplane.upkeep import expire, gc, rm, verify_lake
 from tests import make
 
@@ -451,6 +452,97 @@ def test_a_killed_collection_is_finished_by_the_next(local, monkeypatch):
             gc(local, grace_seconds=0)
             assert objects(local) == named
     assert at > 30
+
+
+def test_a_collection_whose_end_could_not_be_told_does_not_block_the_next_of_its_process(local, monkeypatch):
+    monkeypatch.setattr("dataplane.log._TRIES", 2)
+    for number in range(2):
+        local.objects.put(b"left over %d" % number, suffix=".bin")
+        broken = FaultStore(local.store, [Fault("put", "unavailable", times=9, path="gc/log", skip=1)])
+        report = gc(Lake(broken), grace_seconds=0)
+        assert (report.objects, broken.left) == (1, 7)
+        assert announcements(local.store).last().body["type"] == "sweep"
+    monkeypatch.setattr("dataplane.upkeep.collector._ended", set())  # another process does not know, and this one lives
+    local.objects.put(b"left over", suffix=".bin")
+    with pytest.raises(CommitConflict):
+        gc(local, grace_seconds=0)
+
+
+def test_a_collection_that_was_interrupted_while_it_told_its_end_does_not_block_the_next(local):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    local.objects.put(b"left over", suffix=".bin")
+    ending = At(local.store, "delete", "objects/", lambda: None, True)
+    ending.put = lambda path, file, **options: interrupt() if ending.do is None else local.store.put(path, file, **options)
+    with pytest.raises(KeyboardInterrupt):
+        gc(Lake(ending), grace_seconds=0)
+    assert announcements(local.store).last().body["type"] == "sweep"
+    local.objects.put(b"another", suffix=".bin")
+    assert gc(local, grace_seconds=0).objects == 1
+    assert announcements(local.store).last().body["type"] == "end"
+
+
+def test_what_a_delete_got_no_answer_about_is_in_danger_though_its_process_is_gone(local, monkeypatch):
+    """The request may be on its way still. A writer that goes on before it arrives loses what it relies on."""
+    monkeypatch.setattr(sweeps, "_SETTLE_SECONDS", 0.0)
+    dead = dataclasses.replace(sweeps.Process.own(), pid=2**22 + 1)
+    ref = local.objects.put(b"left over", suffix=".bin")
+    other = local.objects.put(b"left over too", suffix=".bin")
+    silent = FaultStore(local.store, [Fault("delete", "timeout", path="objects/")])
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps.Process, "own", lambda: dead)
+        with pytest.raises(StoreUnavailable):
+            gc(Lake(silent), grace_seconds=0)
+    assert dead.gone()
+    watch = sweeps.Watch(local.store)
+    for _ in range(3):
+        assert watch.newest().threatens(ref.hex)
+        assert watch.newest().threatens(other.hex)
+        time.sleep(0.01)
+    with pytest.raises(CommitConflict, match="10 minutes after it was cut off"):
+        gc(local, grace_seconds=0)
+    later = sweeps.StoreClock(local.store).now() + timedelta(seconds=sweeps.LEASE_SECONDS + 1)
+    monkeypatch.setattr(sweeps.StoreClock, "now", lambda _: later)
+    assert gc(local, grace_seconds=0).objects == 2
+
+
+def test_a_delete_that_was_refused_is_over(local):
+    def refuse():
+        raise PermissionDenied("no deletes here")
+
+    ref = local.objects.put(b"left over", suffix=".bin")
+    with pytest.raises(PermissionDenied):
+        gc(Lake(At(local.store, "delete", "objects/", refuse)), grace_seconds=0)
+    assert not sweeps.Watch(local.store).newest().threatens(ref.hex)
+    assert gc(local, grace_seconds=0).objects == 1
+
+
+def test_the_next_collection_waits_for_the_last_request_of_a_killed_one(local, monkeypatch):
+    """What it announces frees the writers that wait."""
+    monkeypatch.setattr(sweeps, "_SETTLE_SECONDS", 0.3)
+    dead = dataclasses.replace(sweeps.Process.own(), pid=2**22 + 1)
+    monkeypatch.setattr(sweeps.Process, "own", lambda: dead)
+    for name in (b"left over", None):
+        announcements(local.store).append(lambda _: sweep_body("dead", ["ab" * 32]))
+        if name:
+            local.objects.put(name, suffix=".bin")
+        began = time.monotonic()
+        assert gc(local, grace_seconds=0).objects == (1 if name else 0)
+        assert time.monotonic() - began >= 0.3
+        assert announcements(local.store).last().body["type"] == "end"
+
+
+def test_old_announcements_are_trimmed(local, monkeypatch):
+    monkeypatch.setattr(sweeps, "KEPT_SECONDS", 0.0)
+    for number in range(10):
+        local.objects.put(b"left over %d" % number, suffix=".bin")
+        assert gc(local, grace_seconds=0).objects == 1
+    names = [int(meta["path"][-25:-5]) for chunk in local.store.list("gc/log") for meta in chunk]
+    assert (announcements(local.store).newest(), len(names)) == (20, len({1, 3, 7, 15, 17, 18, 19, 20}))
+    before = sorted(names)
+    gc(local, grace_seconds=0, dry_run=True)
+    assert sorted(int(meta["path"][-25:-5]) for chunk in local.store.list("gc/log") for meta in chunk) == before
 
 
 def test_an_announcement_of_a_dead_collector_blocks_nobody_for_long(local, monkeypatch):

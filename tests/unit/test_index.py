@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -23,6 +24,51 @@ def test_what_was_placed_is_found():
     assert sorted(index.fields) == ["cls", "jpg"]
     assert index.field("jpg").size.tolist() == [100, -1, 5]
     assert index.field("cls").width is None
+
+
+def test_segments_are_found_without_copies():
+    packed = bytes(range(200))
+    indexed = [IndexRow(f"{i}", {"jpg": Placed(512, 100, 7, ImageInfo(30, 40, 6, packed[:i]))}) for i in (0, 200, 0, 3)]
+    data = write_index([*indexed, *ROWS])
+    index = read_index(data, where="here")
+    assert [index.placed(i) for i in range(4)] == [dict(row.fields) for row in indexed]
+    column = index.field("jpg").segments
+    assert column is not None
+    assert [bytes(column[i]) for i in range(len(index))] == [b"", packed, b"", packed[:3], b"", b"", b""]
+    inside = np.frombuffer(data, np.uint8)
+    assert inside.ctypes.data <= np.frombuffer(column[1], np.uint8).ctypes.data < inside.ctypes.data + len(data)
+    assert index.described([1]) == [{"jpg.width": 30, "jpg.height": 40, "jpg.orientation": 6}]  # for people, and for filters
+
+
+def test_what_is_not_indexed_costs_nothing():
+    index = read_index(write_index(ROWS), where="here")
+    assert index.field("jpg").segments is None
+    assert index.placed(0)["jpg"].image.segments == b""
+    names = pa.ipc.open_file(write_index(ROWS)).schema.names
+    assert names == [
+        *("key", "cls.offset", "cls.size", "cls.crc32c", "jpg.offset", "jpg.size", "jpg.crc32c"),
+        *("jpg.width", "jpg.height", "jpg.orientation"),
+    ]  # as in the releases before there were segments: equal samples have equal indexes
+
+
+def test_columns_of_later_releases_are_left_alone():
+    table = pa.ipc.open_file(write_index(ROWS)).read_all()
+    later = table.append_column("jpg.later", pa.array([b"x", None, b""])).append_column("cls.more", pa.array([1, 2, 3]))
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, later.schema) as writer:
+        writer.write_table(later)
+    index = read_index(sink.getvalue(), where="here")
+    assert [index.placed(i) for i in range(3)] == [dict(row.fields) for row in ROWS]
+    assert sorted(index.fields) == ["cls", "jpg"]
+
+
+def test_segments_that_are_no_bytes_are_damage():
+    table = pa.ipc.open_file(write_index(ROWS)).read_all().append_column("jpg.segments", pa.array([1, 2, 3]))
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(CorruptObject, match="here is not an index"):
+        read_index(sink.getvalue(), where="here")
 
 
 def test_equal_rows_give_equal_bytes():

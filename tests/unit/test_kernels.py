@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,15 +14,15 @@ from PIL import Image
 
 from dataplane.errors import InvalidArgument
 from dataplane.philox import uniforms
-from loaders.kernels.draws import draw_crop, draw_flip
+from loaders.kernels.draws import draw, draw_crop, draw_erasure, draw_flip
 from loaders.kernels.jpeg import frame
 from loaders.kernels.resample import resample
-from loaders.kernels.taps import ANTIALIASED, LINEAR, NEAREST, reach, taps
+from loaders.kernels.taps import ANTIALIASED, AREA, CUBIC, LINEAR, NEAREST, reach, taps
 
 patient = settings(deadline=None, max_examples=150)
 ONES, ZEROS, HALVES = np.ones(3, np.float32), np.zeros(3, np.float32), np.full(3, 0.5, np.float32)
 sides = st.integers(1, 90)
-kinds = st.sampled_from([ANTIALIASED, LINEAR, NEAREST])
+kinds = st.sampled_from([ANTIALIASED, LINEAR, NEAREST, CUBIC, AREA])
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -32,15 +33,15 @@ def whole(length: int, size: int) -> tuple[int, int, int, int, int]:
     return 0, length, size, 0, size
 
 
-def as_float(source, axes, kind=ANTIALIASED, flip=False, levels=(ONES, ZEROS)) -> np.ndarray:
+def as_float(source, axes, kind=ANTIALIASED, flip=False, levels=(ONES, ZEROS), *, flip_rows=False) -> np.ndarray:
     out = np.full((3, axes[0][4], axes[1][4]), np.nan, np.float32)
-    resample(source, axes, (kind, flip), levels, out)
+    resample(source, axes, (kind, flip_rows, flip), levels, out)
     return out
 
 
 def as_uint8(source, axes, kind=ANTIALIASED, flip=False) -> np.ndarray:
     out = np.zeros((3, axes[0][4], axes[1][4]), np.uint8)
-    resample(source, axes, (kind, flip), (ONES, HALVES), out)
+    resample(source, axes, (kind, False, flip), (ONES, HALVES), out)
     return out.transpose(1, 2, 0)
 
 
@@ -88,6 +89,45 @@ def test_bilinear_equals_torch(crop, kind_and_antialias):
 
 
 @patient
+@given(crops())
+def test_cubic_equals_pillow_in_floats(crop):
+    image, (y, x, h, w), (oh, ow) = crop
+    got = as_float(image, ((y, h, oh, 0, oh), (x, w, ow, 0, ow)), CUBIC)
+    for plane, channel in zip(got, image.transpose(2, 0, 1), strict=True):
+        exact = Image.fromarray(channel.astype(np.float32)).crop((x, y, x + w, y + h)).resize((ow, oh), Image.Resampling.BICUBIC)
+        assert np.abs(plane - np.asarray(exact)).max() < 0.01
+
+
+@patient
+@given(crops())
+def test_area_is_the_mean_of_what_a_pixel_covers(crop):
+    image, (y, x, h, w), (oh, ow) = crop
+    got = as_float(image, ((y, h, oh, 0, oh), (x, w, ow, 0, ow)), AREA)
+    fine = image[y : y + h, x : x + w].astype(float).repeat(oh, axis=0).reshape(oh, h, w, 3).mean(1)
+    fine = fine.repeat(ow, axis=1).reshape(oh, ow, w, 3).mean(2)
+    assert np.abs(got.transpose(1, 2, 0) - fine).max() < 0.01
+
+
+@patient
+@given(crops())
+def test_area_equals_opencv_where_it_shrinks(crop):
+    image, (y, x, h, w), (oh, ow) = crop
+    assume(oh <= h and ow <= w)
+    got = as_float(image, ((y, h, oh, 0, oh), (x, w, ow, 0, ow)), AREA)
+    expected = cv2.resize(image[y : y + h, x : x + w].astype(np.float32), (ow, oh), interpolation=cv2.INTER_AREA)
+    assert np.abs(got.transpose(1, 2, 0) - expected).max() < 0.01
+
+
+@patient
+@given(crops(), kinds, st.booleans())
+def test_rows_are_mirrored_as_columns_are(crop, kind, flip):
+    image, (y, x, h, w), (oh, ow) = crop
+    axes = (y, h, oh, 0, oh), (x, w, ow, 0, ow)
+    plain = as_float(image, axes, kind, flip)
+    assert np.allclose(as_float(image, axes, kind, flip, flip_rows=True), plain[:, ::-1], rtol=0, atol=1e-3)
+
+
+@patient
 @given(crops(), kinds, st.booleans(), st.data())
 def test_a_window_is_a_part_of_the_whole(crop, kind, flip, data):
     image, (y, x, h, w), (oh, ow) = crop
@@ -111,13 +151,13 @@ def test_taps(length, size, kind, reverse, data):
     first, weights = taps(axis, kind, reverse)
     low, high = reach(axis, kind)
     assert np.allclose(weights.sum(axis=1), 1, atol=1e-6)
-    assert weights.min() >= 0
+    assert kind == CUBIC or weights.min() >= 0
     assert 7 <= low <= first.min()
     assert first.max() + weights.shape[1] <= high <= 7 + length
     assert np.all(np.diff(first[::-1] if reverse else first) >= 0)
 
 
-@pytest.mark.parametrize("kind", [ANTIALIASED, LINEAR, NEAREST])
+@pytest.mark.parametrize("kind", [ANTIALIASED, LINEAR, NEAREST, CUBIC, AREA])
 def test_the_same_size_changes_nothing(kind):
     image = noise(37, 53)
     assert np.array_equal(as_uint8(image, (whole(37, 37), whole(53, 53)), kind), image)
@@ -144,7 +184,7 @@ def test_every_alignment_and_width_gives_the_same(shift_bytes, width):
     memory = np.full(3 * 30 * width + 64, np.nan, np.float32)
     start = -memory.ctypes.data % 64 // 4 + shift_bytes // 4
     out = memory[start : start + 3 * 30 * width].reshape(3, 30, width)
-    resample(image, axes, (ANTIALIASED, False), (ONES, ZEROS), out)
+    resample(image, axes, (ANTIALIASED, False, False), (ONES, ZEROS), out)
     assert np.array_equal(out, as_float(image, axes))
     assert np.isnan(np.delete(memory, np.s_[start : start + out.size])).all(), "memory around the output was touched"
 
@@ -169,7 +209,7 @@ def test_the_same_bits_everywhere():
 )
 def test_what_does_not_fit_is_refused(axes, shape):
     with pytest.raises(InvalidArgument):
-        resample(noise(40, 50), axes, (ANTIALIASED, False), (ONES, ZEROS), np.zeros(shape, np.float32))
+        resample(noise(40, 50), axes, (ANTIALIASED, False, False), (ONES, ZEROS), np.zeros(shape, np.float32))
 
 
 def torchvision_crop(u, height, width, scale, ratio):
@@ -217,6 +257,35 @@ def test_crops_are_those_of_torchvision(stream, height, width, scale, ratio):
 def test_crops_are_committed():
     drawn = [draw_crop(stream, (375, 500), (0.08, 1.0), (3 / 4, 4 / 3)) for stream in (0, 1, 2**63 - 1)]
     assert drawn == [(68, 197, 161, 174), (107, 317, 214, 164), (15, 8, 357, 447)]
+
+
+def torchvision_erasure(u, height, width, scale, ratio):
+    """RandomErasing.make_params of torchvision 0.2x, with its draws taken from u."""
+    log_ratio = math.log(ratio[0]), math.log(ratio[1])
+    for t in range(10):
+        area, aspect, down, right = u[4 * t + 1 : 4 * t + 5]
+        erase_area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+        aspect_ratio = math.exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * aspect)
+        h, w = round(math.sqrt(erase_area * aspect_ratio)), round(math.sqrt(erase_area / aspect_ratio))
+        if h < height and w < width:
+            return math.floor(down * (height - h + 1)), math.floor(right * (width - w + 1)), h, w
+    return 0, 0, 0, 0
+
+
+@patient
+@given(st.integers(0, 2**63 - 1), st.integers(1, 500), st.integers(1, 500), st.sampled_from([(0.02, 0.33), (0.9, 1.0)]))
+def test_erasures_are_those_of_torchvision(stream, height, width, scale):
+    y, x, h, w = draw_erasure(stream, (height, width), scale, (0.3, 3.3))
+    assert (y, x, h, w) == torchvision_erasure(draw(stream, 41), height, width, scale, (0.3, 3.3))
+    assert 0 <= y <= y + h <= height
+    assert 0 <= x <= x + w <= width
+
+
+def test_draws_are_the_uniforms_of_a_stream():
+    u = np.empty(9)
+    uniforms(7, u)
+    assert draw(7, 9) == u.tolist()
+    assert draw(7, 4) == u[:4].tolist()
 
 
 def test_flips_have_their_probability():

@@ -1,18 +1,19 @@
-"""Manifest parts: rows survive Parquet and JSON, bitmaps select, and damage is named."""
+"""Manifest parts: rows survive Parquet, and damage is named."""
 
 import io
+from dataclasses import replace
+from functools import partial
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from dataplane.errors import CorruptObject, FormatTooNew, InvalidArgument
-from dataplane.manifest import METADATA, Part, ShardRow, read_metadata, read_shards, write_metadata, write_shards
+from dataplane.errors import CorruptObject, FormatTooNew, InvalidArgument, NotFound
+from dataplane.manifest import METADATA, Groups, open_shards, read_metadata, read_shards, write_metadata, write_shards
 from dataplane.refs import Digest, Foreign
+from dataplane.shards import ShardRow
 
 SHARD = Digest("ab" * 32, ".tar", 5000)
 INDEX = Digest("cd" * 32, ".idx", 300)
@@ -42,6 +43,32 @@ def test_shards_survive():
     assert tuple(read_shards(write_shards([]), where="here")) == ()
 
 
+def many(count, first=0):
+    return [replace(ROW, ref=Digest(f"{first + i:064x}", ".tar", 5000), samples=1 + i % 9) for i in range(count)]
+
+
+def test_any_row_of_large_tables_and_few_of_them_in_memory():
+    groups, rows = Groups(), [many(5000), many(12_345, 5000), many(3, 17_345)]
+    tables = [open_shards(partial(pa.BufferReader, write_shards(each)), groups, where="here") for each in rows]
+    for place in np.random.default_rng(0).permutation(17_348)[:300].tolist():
+        table = 0 if place < 5000 else 1 if place < 17_345 else 2
+        i = place - (0, 5000, 17_345)[table]
+        assert tables[table][i] == rows[table][i]
+    assert groups.get.cache_info().currsize == 16
+    for table, each in zip(tables, rows, strict=True):
+        assert list(table) == each
+        assert table.samples.tolist() == [row.samples for row in each]
+
+
+def test_a_table_whose_file_went_away_is_missing(tmp_path):
+    file = tmp_path / "shards.parquet"
+    file.write_bytes(write_shards([ROW]))
+    shards = open_shards(partial(pa.OSFile, str(file)), Groups(), where="the table")
+    file.unlink()
+    with pytest.raises(NotFound, match="the table"):
+        shards[0]
+
+
 def test_metadata_survives_with_further_columns():
     wide = table().append_column("latitude", pa.array([1.5, 2.5, None]))
     data = write_metadata(wide)
@@ -63,39 +90,6 @@ def test_others_read_the_parts(tmp_path):
         found = connection.sql(f"SELECT split, hex(blake3), samples FROM '{tmp_path}/shards.parquet'").fetchall()
         assert found == [("train", "AB" * 32, 10)] * 2
         assert connection.sql(f"SELECT count(*), min(key) FROM '{tmp_path}/metadata.parquet'").fetchall() == [(3, "k0")]
-
-
-@settings(deadline=None)
-@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.sets(st.integers(0, n - 1)), max_size=4))))
-def test_without_leaves_the_rest(case):
-    samples, steps = case
-    row = ShardRow("train", "tar", SHARD, INDEX, samples, samples * 100)
-    gone = set()
-    for step in steps:
-        row = row.without(step)
-        gone |= step
-    rows = np.arange(samples) if row.rows is None else row.rows
-    assert rows.tolist() == sorted(set(range(samples)) - gone)
-    assert row.live == samples - len(gone)
-    assert row.live_bytes == 100 * row.live
-
-
-def test_a_bitmap_fits_its_shard():
-    with pytest.raises(InvalidArgument, match="a bitmap of 1 bytes for 10 samples"):
-        ShardRow("train", "tar", SHARD, INDEX, 10, 1000, selected=b"\xff")
-
-
-def test_json_and_back():
-    assert ShardRow.from_json(ROW.to_json()) == ROW
-    part = Part(SHARD, INDEX, 10)
-    assert Part.from_json(part.to_json()) == part
-
-
-@pytest.mark.parametrize("parse", [ShardRow.from_json, Part.from_json])
-def test_damaged_json(parse):
-    foreign = {"url": "x", "size": 1}
-    with pytest.raises(CorruptObject, match="not a"):
-        parse({"index": foreign, "shards": foreign, "metadata": foreign})
 
 
 @pytest.mark.parametrize("read", [read_shards, read_metadata])

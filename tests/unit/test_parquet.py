@@ -1,8 +1,8 @@
-"""Parquet shards: types, projection, damage, adoption, and what other readers see."""
+"""Parquet shards as they are written: types, values, tables, and what other readers see."""
 
 import datetime
 import decimal
-import io
+import functools
 import types
 import uuid
 
@@ -12,21 +12,17 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from dataplane.errors import BadSample, CorruptObject, InvalidArgument, NotFound, SourceChanged
-from dataplane.formats import parquet, parquet_read
-from dataplane.formats.index import read_index, write_keys
-from dataplane.formats.parquet_decode import opened as decoder
+from dataplane.errors import InvalidArgument
+from dataplane.formats import parquet
 from dataplane.objects import Objects
-from dataplane.refs import Foreign
-from dataplane.store import open_store
-from dataplane.testing import RecordingStore
+from tests.parquets import make_shard, memory_store, opened, table_of
 
 UTC = datetime.UTC
 
 
 @pytest.fixture
 def store():
-    return RecordingStore(open_store(f"memory://{uuid.uuid4().hex}"))
+    return memory_store()
 
 
 @pytest.fixture
@@ -37,16 +33,7 @@ def objects(store):
 @pytest.fixture
 def make(objects, tmp_path):
     """Write samples and open them again."""
-
-    def write(samples, *, cache_bytes=4 << 20, **options):
-        with parquet.Writer(tmp_path / "shard.parquet", **options) as writer:
-            for i, fields in enumerate(samples):
-                writer.add(f"k{i}", fields)
-            ref, index = writer.finish()
-        objects.put_file(tmp_path / "shard.parquet", suffix=".parquet", ref=ref)
-        return parquet.Reader(objects, ref, read_index(index, where="the index"), cache_bytes=cache_bytes)
-
-    return write
+    return functools.partial(make_shard, objects, tmp_path / "shard.parquet")
 
 
 @pytest.fixture
@@ -65,23 +52,6 @@ def refusal(tmp_path):
             writer.finish()
 
     return refuse
-
-
-@pytest.fixture
-def adopt(objects, tmp_path):
-    """Adopt a table that somebody else wrote as a file; the reference and its folder."""
-
-    def write(table, **options):
-        path = tmp_path / "theirs" / f"{uuid.uuid4().hex}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        pq.write_table(table, path, **options)
-        return Foreign(str(path), path.stat().st_size), path
-
-    return write
-
-
-def opened(objects, ref, index, **options):
-    return parquet.Reader(objects, ref, read_index(index, where="the index"), **options)
 
 
 # ------------------------------------------------------------------ types
@@ -279,12 +249,6 @@ def test_what_a_writer_refuses(refusal, tmp_path):
 # ------------------------------------------------------------------ tables
 
 
-def table_of(count, width=16):
-    rng = np.random.default_rng(count)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.standard_normal(count * width).astype(np.float32)), width)
-    return pa.table({"vector": vectors, "label": pa.array(rng.integers(0, 9, count)), "text": [f"text {i}" for i in range(count)]})
-
-
 def test_tables_go_in_and_come_out(objects, tmp_path):
     table = table_of(1000)
     with parquet.Writer(tmp_path / "x", row_group_bytes=5000) as writer:
@@ -387,329 +351,6 @@ def test_values_of_a_sample_are_views_of_little_memory(make):
     assert [array[0] for array in kept] == list(range(0, 500, 50))
 
 
-# ------------------------------------------------------------------ what is read
-
-
-def test_only_what_is_wanted_is_fetched(make, store):
-    samples = [{"big": bytes([i % 251]) + np.random.default_rng(i).bytes(2000), "small": i} for i in range(300)]
-    reader = make(samples, row_group_bytes=20_000, cache_bytes=0)
-    store.clear()
-    assert reader.read(150, ["small"]) == {"small": 150}
-    assert store.bytes_read < 500
-    assert [call.verb for call in store.calls] == ["get_ranges"]
-    store.clear()
-    assert reader.read_many([299, 0, 150]) == [samples[299], samples[0], samples[150]]
-    assert store.bytes_read < 3 * 25_000
-    assert [call.verb for call in store.calls] == ["get_ranges"]
-
-
-def test_row_groups_are_kept_for_a_while(make, store):
-    samples = [{"x": np.random.default_rng(i).bytes(1000), "y": i} for i in range(100)]
-    reader = make(samples, row_group_bytes=10_000, cache_bytes=25_000)
-    store.clear()
-    assert [reader.read(row) for row in range(20)] == samples[:20]
-    assert len(store.calls) == 2, "a row group each"
-    assert reader.read(3, ["y"]) == {"y": 3}
-    assert len(store.calls) == 2
-    assert [reader.read(row) for row in (95, 85, 75)] == [samples[95], samples[85], samples[75]]
-    store.clear()
-    reader.read(3)
-    assert len(store.calls) == 1, "the least recently used went"
-    small = make(samples, row_group_bytes=10_000, cache_bytes=1)
-    store.clear()
-    assert [small.read(row) for row in range(20)] == samples[:20]
-    assert len(store.calls) == 2, "the last one used stays"
-    none = make(samples, row_group_bytes=10_000, cache_bytes=0)
-    store.clear()
-    assert [none.read(row) for row in range(5)] == samples[:5]
-    assert len(store.calls) == 5
-
-
-def test_much_is_read_in_bounds(make, monkeypatch, store):
-    monkeypatch.setattr("dataplane.formats.parquet_read._BATCH_BYTES", 30_000)
-    samples = [{"x": np.random.default_rng(i).bytes(1000)} for i in range(100)]
-    reader = make(samples, row_group_bytes=10_000)
-    store.clear()
-    assert reader.read_many(range(99, -1, -1)) == samples[::-1]
-    assert len(store.calls) == 5
-
-
-@pytest.mark.parametrize("row", [-1, 3])
-def test_a_row_that_is_not_there(make, row):
-    with pytest.raises(NotFound, match=f"has no row {row}; it has 3"):
-        make([{"x": 1}] * 3).read_many([0, row])
-
-
-def test_arrow_asks_for_nothing_that_was_not_fetched(make):
-    layout = make([{"x": i, "y": "text"} for i in range(10)])._columns.layout
-    with pytest.raises(CorruptObject, match=r"its pages lead to bytes \[\d+, \d+\), outside the columns asked for"):
-        decoder(layout, {}).reader.read_row_groups([0], column_indices=[1], use_threads=False)
-
-
-def test_pages_have_checksums_and_one_page_a_chunk(make, store):
-    reader = make([{"vector": np.arange(64.0) + i, "label": i % 3, "text": f"text {i}"} for i in range(1000)])
-    ref = reader._columns._ref
-    metadata = pq.read_metadata(io.BytesIO(memoryview(store.get(ref.path).buffer())))
-    chunks = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
-    assert {chunk.path_in_schema: chunk.has_dictionary_page for chunk in chunks} == {
-        "__key__": False,
-        "label": True,
-        "text": False,
-        "vector.list.element": False,
-    }
-    assert {chunk.path_in_schema: chunk.is_stats_set for chunk in chunks if chunk.is_stats_set} == {"label": True}
-    assert all(chunk.compression == "ZSTD" and chunk.has_offset_index for chunk in chunks)
-
-
-# ------------------------------------------------------------------ damage
-
-
-def test_damage_is_named(make, store):
-    reader = make([{"x": np.random.default_rng(i).bytes(1000), "y": i} for i in range(100)], row_group_bytes=10_000, cache_bytes=0)
-    layout, ref = reader._columns.layout, reader._columns._ref
-    data = bytearray(memoryview(store.get(ref.path).buffer()))
-    span = layout.chunk(4, layout.fields["x"][0])
-    data[span.start + 20] ^= 1
-    store.put(ref.path, bytes(data))
-    rows = np.arange(layout.starts[4], layout.starts[5])
-    for row in (int(rows[0]), int(rows[-1])):
-        with pytest.raises(CorruptObject, match=r"field 'x', row group 4: it fails its checksum; .*dataplane verify") as caught:
-            reader.read(row)
-        assert f"{store.url}/{ref.path}" in str(caught.value)
-        assert reader.read(row, ["y"]) == {"y": row}
-    assert len(reader.read_many([*range(rows[0]), *range(rows[-1] + 1, 100)])) == 100 - len(rows)
-    with pytest.raises(CorruptObject, match="field 'x', row group 4"):
-        reader.verify()
-    store.put(ref.path, bytes(data[: span.start + 20]))
-    with pytest.raises(CorruptObject, match=r"field 'x', row group 4: it ends \d+ bytes early"):
-        reader.read(int(rows[0]))
-
-
-def test_each_flipped_byte_is_found(make, store):
-    samples = [{"vector": np.arange(4.0) + i, "text": f"text {i % 2}", "label": i % 2} for i in range(6)]
-    reader = make(samples, row_group_bytes=130, cache_bytes=0)
-    assert reader._columns.layout.groups > 1
-    ref = reader._columns._ref
-    data = bytes(memoryview(store.get(ref.path).buffer()))
-    right = reader.read_table()
-    unseen = 0
-    for place in range(len(data)):
-        wrong = bytearray(data)
-        wrong[place] ^= 1 << place % 8
-        store.put(ref.path, bytes(wrong))
-        with pytest.raises(CorruptObject):
-            reader.verify()
-        try:
-            assert reader.read_table().equals(right)
-            unseen += 1
-        except CorruptObject as error:
-            assert ref.path in str(error)  # noqa: PT017
-    layout = reader._columns.layout
-    read = sum(
-        len(layout.chunk(group, leaf))
-        for group in range(layout.groups)
-        for leaf in range(layout.leaves)
-        if layout.field_of(leaf) != "__key__"
-    )
-    assert unseen == len(data) - read, "what was read is checked, and nothing else is looked at"
-
-
-def test_an_index_of_something_else(make, objects):
-    reader = make([{"x": 1}] * 3)
-    sections, ref = reader._index.sections, reader._columns._ref
-    for keys, changed, said in (
-        (["a"], {}, "the index has 1 keys, and .* has 3 rows"),
-        (["a"] * 3, {"parquet.footer": None}, "the index is not the index of a Parquet shard"),
-        (["a"] * 3, {"parquet.footer": b"nonsense"}, "not the footer of a Parquet file"),
-        (["a"] * 3, {"parquet.crc32c": b"1234"}, "the index: 4 bytes of checksums for 1 row groups of 2 columns"),
-    ):
-        index = write_keys(keys, {name: data for name, data in {**sections, **changed}.items() if data is not None})
-        with pytest.raises(CorruptObject, match=said):
-            opened(objects, ref, index)
-    other = opened(objects, ref, write_keys(["a", "b", "c"], sections))
-    with pytest.raises(CorruptObject, match="field '__key__', row group 0: keys are not those of the index"):
-        other.verify()
-
-
-# ------------------------------------------------------------------ files of others
-
-
-@pytest.mark.parametrize("checksum", [False, True])
-def test_a_file_of_somebody_else(adopt, objects, checksum):
-    table = table_of(1000)
-    ref, path = adopt(table, row_group_size=300, compression="snappy")
-    before = path.read_bytes()
-    index = parquet.index_of(objects, ref, prefix="theirs/a", checksum=checksum)
-    reader = opened(objects, ref, index)
-    assert reader.keys()[:2] == ["theirs/a#0", "theirs/a#1"]
-    assert reader.fields == ("label", "text", "vector")
-    assert reader.read_table(None, table.column_names).equals(table)
-    assert [sample["text"] for sample in reader.read_many([999, 0])] == ["text 999", "text 0"]
-    reader.verify()
-    assert path.read_bytes() == before
-    data = bytearray(before)
-    data[reader._columns.layout.chunk(1, reader._columns.layout.fields["vector"][0]).start + 500] ^= 1
-    path.write_bytes(bytes(data))
-    changed = opened(objects, ref, index)
-    if checksum:
-        with pytest.raises(CorruptObject, match="field 'vector', row group 1: it fails its checksum"):
-            changed.verify()
-    changed.read_many([0, 100])
-
-
-@pytest.mark.parametrize("counts", [[0], [0, 5, 0, 3], [3, 0]])
-def test_a_file_with_empty_row_groups(objects, tmp_path, counts):
-    table = table_of(sum(counts))
-    with pq.ParquetWriter(tmp_path / "theirs.parquet", table.schema) as writer:
-        for i, count in enumerate(counts):
-            writer.write_table(table.slice(sum(counts[:i]), count))
-    ref = Foreign(str(tmp_path / "theirs.parquet"), (tmp_path / "theirs.parquet").stat().st_size)
-    reader = opened(objects, ref, parquet.index_of(objects, ref, prefix="p", checksum=True))
-    assert reader.read_table(None, table.column_names).equals(table)
-    assert [sample["text"] for sample in reader.read_many(range(sum(counts)))] == table.column("text").to_pylist()
-    reader.verify()
-
-
-def test_a_file_in_a_bucket_that_changes(s3):
-    theirs = open_store(s3.url("theirs"))
-    for table in (table_of(500), table_of(400)):
-        sink = io.BytesIO()
-        pq.write_table(table, sink, row_group_size=100)
-        theirs.put("a.parquet", sink.getvalue())
-        if table.num_rows == 500:
-            ref = Foreign(f"{theirs.url}/a.parquet", len(sink.getvalue()), theirs.head("a.parquet")["e_tag"])
-            objects = Objects(open_store(s3.url()))
-            reader = opened(objects, ref, parquet.index_of(objects, ref, prefix="p", checksum=True), cache_bytes=0)
-            assert reader.read_table(None, table.column_names).equals(table)
-            reader.verify()
-    for read in (lambda: reader.read(3), reader.verify, lambda: parquet.footer_of(objects, ref)):
-        with pytest.raises(SourceChanged, match=r"theirs/a\.parquet"):
-            read()
-
-
-def test_the_keys_of_a_file(adopt, objects):
-    table = table_of(20)
-    ids = table.append_column("id", pa.array(range(100, 120)))
-    ref, _ = adopt(ids, row_group_size=7)
-    assert read_index(parquet.index_of(objects, ref, prefix="p", key_column="id"), where="i").keys() == [str(i) for i in range(100, 120)]
-    assert opened(objects, ref, parquet.index_of(objects, ref, prefix="p", key_column="id")).fields == ("id", "label", "text", "vector")
-    ours, _ = adopt(table.append_column("__key__", table.column("text")))
-    reader = opened(objects, ours, parquet.index_of(objects, ours, prefix="p"))
-    assert reader.keys() == table.column("text").to_pylist()
-    assert reader.fields == ("label", "text", "vector")
-    reader.verify()
-    named, _ = adopt(table.append_column("__key__", table.column("text").dictionary_encode()))
-    assert read_index(parquet.index_of(objects, named, prefix="p"), where="i").keys() == table.column("text").to_pylist()
-
-
-def test_keys_that_cannot_be(adopt, objects):
-    ref, _ = adopt(pa.table({"id": ["a", None, "b", "a", "", "c"], "score": [1.5] * 6}))
-    with pytest.raises(
-        BadSample, match=r"4 rows have no key of their own in column 'id': row 0 \('a'\), row 1 \(''\), row 3 \('a'\), row 4"
-    ):
-        parquet.index_of(objects, ref, prefix="p", key_column="id")
-    with pytest.raises(NotFound, match="has no column 'nope' to take keys from; it has id, score"):
-        parquet.index_of(objects, ref, prefix="p", key_column="nope")
-    with pytest.raises(InvalidArgument, match="column 'score' of double cannot give keys"):
-        parquet.index_of(objects, ref, prefix="p", key_column="score")
-
-
-def test_a_long_footer_takes_two_requests(objects, store, tmp_path):
-    table = pa.table({f"column {i}": [i] * 200 for i in range(40)})
-    for size, requests in ((200, 1), (2, 2)):
-        sink = io.BytesIO()
-        pq.write_table(table, sink, row_group_size=size)
-        ref = objects.put(sink.getvalue(), suffix=".parquet")
-        store.clear()
-        assert parquet.footer_of(objects, ref) == sink.getvalue()[-len(parquet.footer_of(objects, ref)) :]
-        assert len(store.calls) == 2 * requests
-        reader = opened(objects, ref, parquet.index_of(objects, ref, prefix="p"))
-        assert reader.read(199, ["column 7"]) == {"column 7": 7}
-
-
-def test_what_is_no_parquet_file(objects):
-    sink = io.BytesIO()
-    pq.write_table(table_of(10), sink)
-    whole = sink.getvalue()
-    for data, error, said in (
-        (b"", CorruptObject, "is cut short"),
-        (b"PAR1", CorruptObject, "is cut short"),
-        (b"PAR1PAR1", CorruptObject, "is cut short"),
-        (whole[:-1], CorruptObject, "is cut short: a Parquet file begins and ends with PAR1, and this ends with b'[^']*'"),
-        (b"nonsense" * 10, CorruptObject, "is not a Parquet file: it begins with b'nons'"),
-        (b"x" + whole[1:], CorruptObject, "is not a Parquet file: it begins with b'xAR1'"),
-        (whole[:-8] + b"\xff\xff\xff\x7fPAR1", CorruptObject, "has a wrong footer: it says that it is 2147483647 bytes long"),
-        (whole[:-8] + b"\x08\0\0\0PAR1", CorruptObject, "not the footer of a Parquet file"),
-        (b"PAR1" + whole[-8 - int.from_bytes(whole[-8:-4], "little") :], CorruptObject, "field 'vector', row group 0: the footer is wrong"),
-        (whole[:-4] + b"PARE", InvalidArgument, "is an encrypted Parquet file"),
-    ):
-        ref = objects.put(data, suffix=".parquet")
-        with pytest.raises(error, match=said) as caught:
-            parquet.index_of(objects, ref, prefix="p")
-        assert ref.path in str(caught.value)
-
-
-def test_files_that_cannot_be_used(adopt, objects):
-    column = pa.array([1, 2])
-    ref, _ = adopt(pa.Table.from_arrays([column, column], ["a", "a"]))
-    with pytest.raises(InvalidArgument, match=r"has two columns of one name \(a, a\)"):
-        parquet.index_of(objects, ref, prefix="p")
-
-
-def test_a_broken_footer_takes_nothing_down(objects):
-    """Arrow aborts the process for some of these when it is asked in the obvious way."""
-    sink = io.BytesIO()
-    table = pa.table({"x": list(range(30)), "y": [[f"t{i}"] for i in range(30)], "z": [None, "a", "b"] * 10})
-    pq.write_table(table, sink, row_group_size=10, write_page_checksum=True)
-    data = sink.getvalue()
-    length = int.from_bytes(data[-8:-4], "little")
-    found = 0
-    for place in range(len(data) - 8 - length, len(data), 2):
-        wrong = bytearray(data)
-        wrong[place] ^= 1 << place % 7
-        ref = objects.put(bytes(wrong), suffix=".parquet")
-        try:
-            reader = opened(objects, ref, parquet.index_of(objects, ref, prefix="p"))
-            reader.read_many(range(len(reader)))
-        except (CorruptObject, InvalidArgument) as error:
-            assert ref.path in str(error)  # noqa: PT017
-            found += 1
-    assert found > length // 6
-
-
-def test_text_that_is_no_text(adopt, objects):
-    raw = pa.table({"x": pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers())})
-    ref, _ = adopt(raw)
-    reader = opened(objects, ref, parquet.index_of(objects, ref, prefix="p"))
-    with pytest.raises(CorruptObject, match="field 'x' holds a value that is not of its type string"):
-        reader.read(0)
-    with pytest.raises(CorruptObject, match="holds text that is not UTF-8"):
-        parquet.index_of(objects, ref, prefix="p", key_column="x")
-
-
-@pytest.mark.parametrize("page_checksums", [False, True])
-def test_damage_in_a_file_without_an_index_of_checksums(objects, page_checksums):
-    """Flipped bytes of an adopted file are an error of ours or not seen; where pages have checksums, what they cover is never wrong."""
-    table = pa.table({"x": list(range(300)), "y": [f"text {i}" for i in range(300)]})
-    sink = io.BytesIO()
-    pq.write_table(table, sink, write_page_checksum=page_checksums, use_dictionary=["x"])
-    data = sink.getvalue()
-    ref = objects.put(data, suffix=".parquet")
-    index = parquet.index_of(objects, ref, prefix="p")
-    layout = opened(objects, ref, index)._columns.layout
-    found = 0
-    for place in range(4, layout.chunk(0, 1).end, 7):
-        wrong = bytearray(data)
-        wrong[place] ^= 0x10
-        objects.store.put(ref.path, bytes(wrong))
-        try:
-            opened(objects, ref, index).read_many(range(300))
-        except CorruptObject as error:
-            assert "row group 0" in str(error)  # noqa: PT017
-            found += 1
-    assert found > (layout.chunk(0, 1).end // 7) * (0.9 if page_checksums else 0.05)
-
-
 # ------------------------------------------------------------------ other readers
 
 
@@ -744,24 +385,3 @@ def test_duckdb_reads_it(ours):
     names = ["__key__", "caption", "label", "tags", "vector"]
     assert [dict(zip(names, row, strict=True)) for row in found] == [{name: row[name] for name in names} for row in ours.rows]
     assert duckdb.sql(f"select count(*) from '{ours.path}' where label = 1").fetchall() == [(sum(r["label"] == 1 for r in ours.rows),)]
-
-
-def test_readers_keep_decoded_columns_together(tmp_path, monkeypatch):
-    shared = parquet_read.Cache(50_000)
-    monkeypatch.setattr(parquet_read, "_SHARED", shared)
-    objects = Objects(open_store(str(tmp_path / "lake")))
-    readers = []
-    for number in range(8):
-        with parquet.Writer(tmp_path / "x.parquet", row_group_bytes=10_000) as writer:
-            for row in range(20):
-                writer.add(f"{row}", {"x": np.random.default_rng(100 * number + row).bytes(1000)})
-            ref, index = writer.finish()
-        objects.put_file(tmp_path / "x.parquet", suffix=".parquet", ref=ref)
-        readers.append(parquet.Reader(objects, ref, read_index(index, where="the index")))
-    first = [reader.read(3)["x"] for reader in readers]
-    assert [reader.read(3)["x"] for reader in readers] == first
-    assert len(set(first)) == 8
-    assert 0 < shared._bytes <= 50_000
-    assert shared._bytes == sum(column.nbytes for column in shared._held.values())
-    shared.clear()
-    assert readers[0].read(3)["x"] == first[0]

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from dataplane.catalog import SplitCount
 from dataplane.errors import CorruptObject
-from dataplane.manifest import METADATA, ShardRow, Shards, open_table, read_metadata, write_metadata
+from dataplane.manifest import METADATA, open_table, read_metadata, write_metadata
 from dataplane.objects import Objects
 from dataplane.parts import merged, open_parts, plan_merge, reselected, split_counts, store_part
 from dataplane.refs import Digest
+from dataplane.shards import ShardRow
 from dataplane.store import open_store
 
 MIB = 1 << 20
@@ -143,25 +144,6 @@ def test_merging_keeps_samples_keys_and_splits_and_drops_the_dead(objects):
     assert len(shards) == 5 * 3 + 5 * 2
     assert stored.column("score").to_pylist()[:14] == [*(n / 2 for n in range(13)), None]
     assert merged(objects, parts[:7]) == parts[:7]
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data())
-def test_choosing_and_dropping_are_set_operations(data):
-    counts = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=6))
-    everything = {(s, r) for s, count in enumerate(counts) for r in range(count)}
-    some = st.sets(st.sampled_from(sorted(everything))) if everything else st.just(set())
-    shards, wanted = Shards.of([shard(n, count) for n, count in enumerate(counts)]), set(everything)
-    for verb in data.draw(st.lists(st.sampled_from(["choose", "drop"]), max_size=4)):
-        named = data.draw(some)
-        at = np.array(sorted(named), np.int32).reshape(-1, 2)
-        shards = getattr(shards, verb)(at[:, 0], at[:, 1])
-        wanted = wanted & named if verb == "choose" else wanted - named
-        assert shards.live.tolist() == [sum(s == n for s, _ in wanted) for n in range(len(counts))]
-        for n, row in enumerate(shards):
-            mine = {r for s, r in wanted if s == n}
-            assert set(range(counts[n]) if row.rows is None else row.rows.tolist()) == mine
-            assert (row.selected is None) == (len(mine) == counts[n])
 
 
 def test_shards_that_nothing_is_wanted_of_do_not_count(objects):

@@ -5,6 +5,7 @@ import random
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -256,3 +257,13 @@ def test_which_headers_are_plain():
     plain = {name for name, data in GOOD.items() if name.endswith(".jpg") and plain_header(data)}
     assert plain == {"rgb.jpg", "grey.jpg", "progressive.jpg"}
     assert plain_header(icc)[:2] == PICTURE.size
+
+
+def test_threads_may_look_at_once():
+    """Also at what touches the filters of warnings, which are those of the process."""
+    before = list(warnings.filters)
+    data = [GOOD[name] for name in sorted(GOOD)] * 20
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda data: examine(data, decode=True, max_pixels=LIMIT), data))
+    assert found == [examine(each, decode=True, max_pixels=LIMIT) for each in data]
+    assert warnings.filters == before

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 
 from dataplane import Lake
+from dataplane.catalog import Part
 from dataplane.errors import NotFound
-from dataplane.manifest import METADATA, Part, ShardRow, write_metadata, write_shards
+from dataplane.manifest import METADATA, write_metadata, write_shards
 from dataplane.refs import Foreign
+from dataplane.shards import ShardRow
 from dataplane.store import open_store
 from dataplane.upkeep import expire, gc, verify_lake
 from tests import make

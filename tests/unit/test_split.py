@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from dataplane import Lake
-from dataplane.catalog import Change
+from dataplane.catalog import Change, Part
 from dataplane.errors import CorruptObject, NotFound
-from dataplane.manifest import Part, read_metadata, write_metadata, write_shards
+from dataplane.manifest import read_metadata, write_metadata, write_shards
 from dataplane.parts import split_counts, store_part
 from dataplane.testing import RecordingStore
 from dataplane.writer import WriteOptions, write

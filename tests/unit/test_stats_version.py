@@ -13,13 +13,14 @@ from dataplane import Lake
 from dataplane.catalog import Change
 from dataplane.errors import CorruptObject, InvalidArgument, NotFound
 from dataplane.formats.index import ImageInfo
-from dataplane.manifest import METADATA, ShardRow
+from dataplane.manifest import METADATA
 from dataplane.parts import reselected, split_counts, store_part
 from dataplane.refs import Digest, Foreign
 from dataplane.schema import Field, Schema
+from dataplane.shards import ShardRow
 from dataplane.stats import statistics
 from dataplane.stats.pixels import Pixels, choose
-from dataplane.stats.version import Objects, count_objects
+from dataplane.stats.version import ObjectCount, count_objects
 from dataplane.store import open_store
 from dataplane.testing import RecordingStore
 from dataplane.testing.samples import Made, sample_lake, write_dataset
@@ -189,14 +190,14 @@ def test_objects_by_format_and_place(lake):
     part = store_part(lake.objects, rows, empty)
     lake.catalog.commit("mixed", lambda _: Change("adopt", {}, Schema(), (part[0],), split_counts([part])))
     assert count_objects(lake.dataset("mixed")) == (
-        Objects("parquet", False, 1, 5),
-        Objects("tar", True, 2, 111),
-        Objects("zarr", False, 1, 7),
+        ObjectCount("parquet", False, 1, 5),
+        ObjectCount("tar", True, 2, 111),
+        ObjectCount("zarr", False, 1, 7),
     )
 
 
 def write_dataset_piece(index):
-    from dataplane.manifest import Piece
+    from dataplane.shards import Piece
 
     return Piece("parquet", Digest("2" * 64, ".parquet", 5), index)
 

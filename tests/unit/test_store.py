@@ -122,9 +122,12 @@ def test_a_bucket_that_is_not_there(s3):
         ("GET http://h:5003/connect/500: Server returned non-2xx status code: 416 Range Not Satisfiable", False),
         ("GET http://h/timeout/x: Server returned non-2xx status code: 400 Bad Request", False),
         ("Server returned non-2xx status code: 503 Service Unavailable: slow down", True),
+        ("Server returned non-2xx status code: 501 Not Implemented", False),
         ("Server returned non-2xx status code: 429 Too Many Requests", True),
         ("Error performing GET http://h/x, after 10 retries - HTTP error: error sending request", True),
         ("operation timed out", True),
+        ("Generic HTTP error: HTTP error: request or response body error", True),
+        ("HTTP error: error decoding response body", True),
         ("Generic URL error: Unable to recognise URL", False),
     ],
 )

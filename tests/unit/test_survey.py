@@ -9,8 +9,9 @@ import pytest
 from dataplane import Lake
 from dataplane.errors import CorruptObject
 from dataplane.journal import Journal
-from dataplane.manifest import Piece, ShardRow, Shards, write_shards
+from dataplane.manifest import write_shards
 from dataplane.refs import Digest, Foreign
+from dataplane.shards import Piece, ShardRow, Shards
 from dataplane.testing import RecordingStore
 from dataplane.upkeep.survey import Marks, Owner, Survey, objects_of
 from tests import make

@@ -80,6 +80,7 @@ def told(contents):
         ([member("a.jpg", b"x", kind=b"Z")], "a.jpg", "no plain file"),
         ([member("a.jpg", b"x"), member("a.cls", b"1"), member("a.JPG", b"y")], "a.JPG", "second field"),
         ([member("", b"x")], "", "without a name"),
+        ([member("x/.", b"x")], "x/.", "without a name"),
     ],
 )
 def test_a_sample_that_is_not_right_is_named_and_the_others_stay(pieces, name, word):
@@ -154,6 +155,109 @@ def test_damage_ends_the_archive_and_says_where(piece, word):
 
 def test_a_global_header_of_other_things_is_passed_over():
     assert scan(member("h", records(comment="x"), kind=b"g"), member("a.jpg", b"1")).keys.to_pylist() == ["a"]
+
+
+def sparse(name, blocks):
+    """A sparse member as GNU tar wrote it, whose list of holes goes on in so many blocks."""
+    header = bytearray(member(name, b"x" * 600, kind=b"S"))
+    header[482] = blocks > 0
+    more = [bytearray(512) for _ in range(blocks)]
+    for block in more[:-1]:
+        block[504] = 1
+    return mended(header[:512]) + b"".join(map(bytes, more)) + bytes(header[512:])
+
+
+def signed(piece):
+    """The same member with the checksum of a program that took bytes for signed numbers."""
+    header = bytearray(piece[:512])
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(byte - 256 if byte > 127 else byte for byte in header)
+    return bytes(header) + piece[512:]
+
+
+def test_a_sparse_member_with_a_long_list_of_holes_does_not_hide_what_follows():
+    contents = scan(member("a.jpg", b"1"), sparse("b.jpg", 3), member("c.jpg", b"3"))
+    assert contents.keys.to_pylist() == ["a", "c"]
+    assert contents.fields["jpg"].offset.tolist() == [512, 1024 + 512 + 3 * 512 + 1024 + 512]
+    assert "sparse" in told(contents)["b.jpg"]
+
+
+def test_a_checksum_over_signed_bytes_is_right_too():
+    assert scan(signed(member("é.jpg", b"1")), member("b.jpg", b"2")).keys.to_pylist() == ["é", "b"]
+
+
+def test_the_target_of_a_long_link_is_no_name():
+    contents = scan(member("././@LongLink", b"target\0", kind=b"K"), member("a.jpg", kind=b"2"), member("b.jpg", b"2"))
+    assert contents.keys.to_pylist() == ["b"]
+    assert list(told(contents)) == ["a.jpg"]
+
+
+def test_of_several_extended_headers_the_first_has_the_last_word():
+    first, second = (member("h", records(path=path, size=size), kind=b"x") for path, size in (("one.jpg", "3"), ("two.jpg", "4")))
+    contents = scan(first, second, member("ignored", b"abcde"), member("z.jpg", b"z"))
+    assert contents.keys.to_pylist() == ["one", "z"]
+    assert contents.fields["jpg"].size.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(("end", "word"), [(END, "checksum"), (b"", "inside the header")])
+def test_an_archive_cannot_end_behind_an_extended_header(end, word):
+    contents = scan(member("a.jpg", b"1"), member("h", records(path="b.jpg"), kind=b"x"), end=end)
+    assert contents.keys.to_pylist() == ["a"]
+    assert word in contents.problem
+    assert "byte 1024" in contents.problem
+
+
+def test_an_odd_archive_cut_at_any_byte_or_read_in_small_windows_gives_the_same_samples():
+    pieces = [
+        member("h", records(path="one.jpg", size="700"), kind=b"x") + member("ignored", b"x" * 700, size=b"0" * 11 + b"\0"),
+        member("././@LongLink", b"d" * 150 + b"/two.jpg\0", kind=b"L") + member("ignored", b"2"),
+        sparse("three.jpg", 2),
+        member("four.jpg", kind=b"1"),
+        member("../five.jpg", b"5"),
+        member("one.jpg", b"again"),
+        member("six.jpg", b"6" * 513),
+    ]
+    data = b"".join(pieces) + END
+    ends = np.cumsum([len(piece) for piece in pieces]).tolist()
+    good = {ends[0]: "one", ends[1]: "d" * 150 + "/two", ends[6]: "six"}
+    for size in [*range(0, 600, 7), *(at + step for at in range(512, len(data), 512) for step in (-1, 0, 1, 300))]:
+        headers = HeaderScan(size)
+        while not headers.done:
+            headers.feed(data[headers.position : min(headers.need, size)], headers.position)
+        contents = headers.contents(after=data[headers.position : size])
+        padding = 511  # the last bytes of a member's last block are nothing
+        assert set(contents.keys.to_pylist()) <= {key for end, key in good.items() if end - padding <= size}
+        assert set(contents.keys.to_pylist()) >= {key for end, key in good.items() if end <= size}
+        assert (contents.problem is None) == (size >= ends[-1] + 512)
+
+
+def test_keys_that_are_one_only_as_text_or_only_in_unicodes_lower_case():
+    contents = scan(member(b"caf\xe9.jpg", b"1"), member("caf\\xe9.jpg", b"2"), member("a.K", b"3"), member("b.\u212a", b"4"))
+    assert contents.keys.to_pylist() == ["caf\\xe9", "a", "b"]
+    assert "earlier sample" in told(contents)["caf\\xe9.jpg"]
+    assert contents.fields["k"].size.tolist() == [-1, 1, 1]
+
+
+@pytest.mark.parametrize(("one", "other"), [("x", "x.data"), ("x.data", "x"), ("x.", "x.DATA"), ("x.K", "x.\u212a"), ("x.\u212a", "x.k")])
+def test_a_field_that_comes_twice_under_two_spellings_is_not_lost_in_silence(one, other):
+    first, *others = (member(name, b"1") for name in ("a.data", "b", "c.k", "d.\u212a"))
+    contents = scan(first, member(one, b"1"), member(other, b"22"), *others)
+    assert contents.keys.to_pylist() == ["a", "b", "c", "d"]
+    assert {name: field.size.tolist() for name, field in contents.fields.items()} == {"data": [1, 1, -1, -1], "k": [-1, -1, 1, 1]}
+    assert list(told(contents)) == [other]
+    assert "second field" in told(contents)[other]
+
+
+def test_more_members_and_names_than_the_tables_begin_with(monkeypatch):
+    monkeypatch.setattr("dataplane.formats.tarscan._ROWS", 2)
+    monkeypatch.setattr("dataplane.formats.tarscan._NAME_BYTES", (1 << 20) + 10)
+    names = [f"{n:03d}/{'x' * 60}.jpg" for n in range(100)]
+    long = "d" * 900_000
+    extended = [member("././@LongLink", f"{long}{n}.jpg".encode() + b"\0", kind=b"L") + member("ignored", b"y") for n in range(4)]
+    contents = scan(*(member(name, b"x") for name in names), *extended)
+    assert contents.problem is None
+    assert contents.keys.to_pylist() == [name[:-4] for name in names] + [f"{long}{n}" for n in range(4)]
+    assert contents.fields["jpg"].offset.tolist()[:3] == [512, 1536, 2560]
 
 
 def test_archives_joined_end_to_end_are_told():

@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import boto3
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from dataplane import Lake
 from dataplane.errors import InvalidArgument
+from dataplane.objects import digest_bytes
 from dataplane.upkeep import commands
 from tests import make
 
@@ -84,6 +86,26 @@ def test_gc_tells_for_whom_expired_versions_stay(lake, run):
     lake.log("models", "digits").append(lambda _: {"dataset": {"name": "numbers", "version": 1, "id": version.id}})
     assert "numbers@1 is named by model digits: its objects stay." in run("rm", "numbers", "--yes")
     assert "The objects of numbers@1, which is expired, stay for model digits." in run("gc", "--grace", "0s")
+
+
+def test_gc_tells_of_unfinished_uploads(s3, run, monkeypatch):
+    client = boto3.client("s3")
+    for bucket in ("unfinished", "unfinished-discreet"):
+        client.create_bucket(Bucket=bucket)
+        Lake.init(f"s3://{bucket}/lake")
+        place = {"Bucket": bucket, "Key": f"lake/{digest_bytes(b'never', '.tar').path}"}
+        client.upload_part(**place, UploadId=client.create_multipart_upload(**place)["UploadId"], PartNumber=1, Body=bytes(2048))
+    monkeypatch.setenv("DATAPLANE_LAKE", "s3://unfinished/lake")
+    assert "unfinished" not in run("gc")
+    s3.age_uploads(25 * 3600)
+    told = run("gc", "--dry-run")
+    assert "1 unfinished upload, 2.0 KiB: would be aborted." in told
+    assert "Next: dataplane gc" in told
+    document = run("gc", "--json")
+    assert (document["uploads"], document["upload_bytes"], document["uploads_unknown"]) == (1, 2048, None)
+    told = run("gc", "--lake", f"s3://{bucket}/lake")
+    assert told.count("There may be more unfinished uploads: ") == 1
+    assert "access denied" in told
 
 
 def test_usage(lake, run):

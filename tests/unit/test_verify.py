@@ -3,9 +3,11 @@
 import pytest
 
 from dataplane import Lake
+from dataplane.catalog import Part
 from dataplane.errors import NotFound
-from dataplane.manifest import Part, ShardRow, write_shards
+from dataplane.manifest import write_shards
 from dataplane.refs import Digest, ref_to_json, referenced
+from dataplane.shards import ShardRow
 from dataplane.upkeep import Problem, Report, verify_lake
 from tests import make
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from dataplane import Lake
 from dataplane.catalog import Change
 from dataplane.errors import AlreadyExists, CommitConflict, CorruptObject, InvalidArgument, NotFound
-from dataplane.manifest import METADATA, ShardRow
+from dataplane.manifest import METADATA
 from dataplane.parts import split_counts, store_part
 from dataplane.refs import Digest
 from dataplane.schema import Schema
+from dataplane.shards import ShardRow
 from dataplane.versions import append, clone, split, where
 from tests import make
 

@@ -38,7 +38,7 @@ def open_split(job: Job, name: str) -> Split:
     lake = Path(job.scratch) / name
     if lake.exists():
         shutil.rmtree(lake)
-    ingest(str(lake), job.tree, DATASET, options=IngestOptions(check="structure", workers=1))
+    ingest(str(lake), job.tree, DATASET, options=IngestOptions(check="structure", jpeg="keep", workers=1))
     dataset = Lake(str(lake)).dataset(DATASET)
     (split,) = dataset.splits
     return dataset[split]

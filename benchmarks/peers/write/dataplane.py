@@ -21,11 +21,11 @@ class DataplaneWriter:
         self.job = job
         self.setup = (
             f"ingest, workers={job.threads} (below 1 GiB the threads of one process, else spawned processes), check='structure', "
-            f"shards of {SHARD_BYTES >> 20} MiB, synced by itself"
+            f"jpeg='keep', shards of {SHARD_BYTES >> 20} MiB, synced by itself"
         )
 
     def write(self, out: Path) -> None:
-        options = IngestOptions(check="structure", workers=self.job.threads, shard_bytes=SHARD_BYTES)
+        options = IngestOptions(check="structure", jpeg="keep", workers=self.job.threads, shard_bytes=SHARD_BYTES)
         done = ingest(str(out), self.job.tree, DATASET, options=options)
         if done.samples != self.job.samples or done.bad:
             raise RuntimeError(f"ingest took {done.samples} of {self.job.samples} photographs; {len(done.bad)} are bad")
