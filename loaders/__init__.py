@@ -2,6 +2,48 @@
 
 from loaders.batch import Batch
 from loaders.loader import Loader
-from loaders.transforms import CenterCrop, HorizontalFlip, Int64, Normalize, RandomResizedCrop, Resize, ToFloat
+from loaders.mix import CutMix, Mix, MixUp
+from loaders.transforms import (
+    CenterCrop,
+    ColorJitter,
+    Grayscale,
+    HorizontalFlip,
+    Int64,
+    Normalize,
+    RandAugment,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomGrayscale,
+    RandomResizedCrop,
+    RandomRotation,
+    Resize,
+    ToFloat,
+    ToLayout,
+    VerticalFlip,
+)
 
-__all__ = ["Batch", "CenterCrop", "HorizontalFlip", "Int64", "Loader", "Normalize", "RandomResizedCrop", "Resize", "ToFloat"]
+__all__ = [
+    "Batch",
+    "CenterCrop",
+    "ColorJitter",
+    "CutMix",
+    "Grayscale",
+    "HorizontalFlip",
+    "Int64",
+    "Loader",
+    "Mix",
+    "MixUp",
+    "Normalize",
+    "RandAugment",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomGrayscale",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "Resize",
+    "ToFloat",
+    "ToLayout",
+    "VerticalFlip",
+]

@@ -18,8 +18,9 @@ class Batch(Mapping[str, Any]):
 
     The arrays belong to whoever holds them: their memory is used again only when the last view of it is gone.
 
-    `epoch`, `positions` int64 [B]: where in the order the samples stand. `sample_keys`: their keys. `valid` bool [B]: False for samples
-    that only fill up a padded last batch.
+    `epoch`, `positions` int64 [B]: where in the order the samples stand. `sample_keys`: the keys of what is in the arrays; a substitute
+    has its own. `valid` bool [B]: False for samples that only fill up a padded last batch, and where a bad one was skipped, which leaves
+    zeros, and its key or "".
     """
 
     fields: Mapping[str, Any]

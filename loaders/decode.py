@@ -1,12 +1,12 @@
-"""Bytes of a sample to arrays: images into their slot of the batch, numbers to int64.
+"""Bytes of a sample to values: images to pixels, as they are stored, and text to numbers.
 
-**Exact.** JPEGs are decoded as libjpeg-turbo's defaults do (accurate integer DCT, smooth chroma upsampling), so pixels equal Pillow's;
-resampling is in float32 without Pillow's rounding to 8 bits between its two passes, so results differ from its by less than one level of
-255. What is not RGB becomes RGB by Pillow's conversion, with three rules: alpha is dropped (colours stay as they are, nothing is blended),
+**Exact.** JPEGs are decoded as libjpeg-turbo's defaults do (accurate integer DCT, smooth chroma upsampling), so pixels equal Pillow's.
+What is not RGB becomes RGB by Pillow's conversion, with three rules: alpha is dropped (colours stay as they are, nothing is blended),
 16-bit values keep their high byte, and of an animation the first frame is taken. Colour profiles are not applied.
 
-**Only what is needed.** A sequential JPEG is decoded down to the last row that the plan looks at and no further: the height in its header
-is lowered. The pixels above are the same, bit for bit.
+**Only what is needed.** Of a JPEG whose segments are indexed, only those that the box touches are decoded, as a smaller JPEG cut out of
+it. Any other sequential JPEG is decoded down to the box's last row and no further: the height in its header is lowered. The pixels are
+the same, bit for bit.
 
 **Errors.** Whatever is wrong with the bytes is a `BadSample`; libjpeg's warnings about damaged data count as wrong.
 """
@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from dataplane.errors import BadSample, InvalidArgument
+from dataplane.errors import BadSample
+from dataplane.formats.jpeg import Area
+from dataplane.formats.jpeg.crop import crop
 from loaders.kernels.jpeg import frame
-from loaders.kernels.resample import resample
-from loaders.transforms import Box, ImageTransform, ImageTransforms, Normalize
+from loaders.orientation import inverse, known, oriented, swaps_sides
+from loaders.transforms import Box
 
-__all__ = ["ImagePipeline", "Workspace", "decode", "decode_int64"]
+__all__ = ["Data", "Decoded", "Pixels", "Workspace", "decode", "decode_int64", "stored_shape"]
 
 Data: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -40,18 +41,6 @@ _UPSAMPLING_ROWS: Final = 2  # smooth chroma upsampling looks at one chroma row 
 _SURPLUS: Final = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 _UNKNOWN_SAMPLING: Final = "Could not determine subsampling"
 _NUMBER: Final = re.compile(rb"[+-]?[0-9]{1,19}")
-
-_UPRIGHT: Final = {  # EXIF orientation: transpose the stored pixels, then reverse the rows, then the columns
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-_INVERSE: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 
 
 class Workspace:
@@ -72,87 +61,44 @@ class Workspace:
             self._pixels = np.empty(size, np.uint8)
         return self._pixels[:size].reshape(shape)
 
-    def copy(self, data: Pixels) -> Pixels:
-        """A writable copy of `data`, until the next call."""
-        if data.size > _KEPT_BYTES:
-            return data.copy()
-        if self._bytes.size < data.size:
-            self._bytes = np.empty(data.size, np.uint8)
-        copied = self._bytes[: data.size]
-        copied[:] = data
-        return copied
+    def bytes(self, size: int) -> Pixels:
+        """At least `size` bytes, contents undefined, until the next call."""
+        if size > _KEPT_BYTES:
+            return np.empty(size, np.uint8)
+        if self._bytes.size < size:
+            self._bytes = np.empty(size, np.uint8)
+        return self._bytes
 
 
-class ImagePipeline:
-    """Decodes and transforms images into their slots of a batch, as `transforms` describe it.
+class Decoded(NamedTuple):
+    """A part of a stored image: uint8 [height, width, 3], RGB, C-contiguous, and where in the image its first pixel is."""
 
-    Immutable after construction, and thread-safe as long as each thread brings its own `Workspace`.
-    """
-
-    def __init__(self, transforms: ImageTransforms | Sequence[ImageTransform]) -> None:
-        self.transforms = transforms if isinstance(transforms, ImageTransforms) else ImageTransforms(tuple(transforms))
-        self.shape = (3, *self.transforms.size)
-        self.dtype = self.transforms.dtype
-        self._levels = _levels(self.transforms)
-
-    def run(
-        self,
-        data: Data,
-        *,
-        width: int,
-        height: int,
-        orientation: int | None,
-        seed: int,
-        component: int,
-        epoch: int,
-        position: int,
-        out: NDArray[Any],
-        workspace: Workspace,
-    ) -> None:
-        """Write the image of `data` to `out`: C-contiguous, of this pipeline's `shape` and `dtype`; a 16-byte aligned one is faster.
-
-        `width`, `height` (as stored) and EXIF `orientation` are the index's; where one is 0 or None, all are read from the header. `data`
-        is changed during the call if it is writable, and restored: nobody else may read it meanwhile. The random parameters are those of
-        `position` in `epoch` of `component` under `seed`. A pure function of its arguments. Raises `BadSample`; `out` is undefined then.
-        """
-        if out.dtype != self.dtype or out.shape != self.shape or not out.flags.c_contiguous:
-            raise InvalidArgument(
-                f"out must be C-contiguous {self.dtype} {self.shape}; it is {out.dtype} {out.shape}, strides {out.strides}"
-            )
-        if not (width and height and orientation):
-            height, width, orientation = _stored_shape(data)
-        turned = orientation != 1 and orientation in _UPRIGHT
-        upright = (width, height) if turned and _UPRIGHT[orientation][0] else (height, width)
-        plan = self.transforms.plan(*upright, seed=seed, component=component, epoch=epoch, position=position)
-        rows, columns = plan.axes
-        reach = plan.reach
-        if not turned:
-            pixels = decode(data, height=height, width=width, bottom=reach.y + reach.height, workspace=workspace)
-        else:
-            box = _stored_box(reach, orientation, upright)
-            pixels = decode(data, height=height, width=width, bottom=box.y + box.height, workspace=workspace)
-            pixels = _oriented(pixels[box.y : box.y + box.height, box.x : box.x + box.width], orientation)
-            rows, columns = (rows[0] - reach.y, *rows[1:]), (columns[0] - reach.x, *columns[1:])
-        resample(pixels, (rows, columns), (plan.filter, plan.flip), self._levels, out)
+    pixels: Pixels
+    y: int
+    x: int
 
 
-def decode(data: Data, *, height: int, width: int, bottom: int, workspace: Workspace) -> Pixels:
-    """The image of `data`, uint8 [at least `bottom` rows, width, 3], RGB, as stored: its orientation is not applied.
+def decode(data: Data, *, height: int, width: int, box: Box, segments: Data = b"", workspace: Workspace) -> Decoded:
+    """The image of `data` as stored (its orientation is not applied): `box` of it, and whatever around it is cheaper to have than to avoid.
 
-    `height` and `width` are those of the stored image, which the bytes must confirm. The result may lie in `workspace` (until its next
-    use) and has only the upper rows if that is cheaper. `data` is changed during the call if it is writable, and restored. Raises
-    `BadSample`.
+    `height` and `width` are those of the stored image, which the bytes must confirm; `segments` are the packed ones of a JPEG whose index
+    has them, else empty. They change how much around the box is decoded, and no pixel of it. The result may lie in `workspace` (until its
+    next use). `data` is changed during the call if it is writable, and restored. Raises `BadSample`, or `CorruptObject` if `segments` are
+    damaged or those of another file, or `FormatTooNew`.
     """
     if height * width > _MAX_PIXELS:
         raise BadSample(f"the image has {width} × {height} pixels; allowed are {_MAX_PIXELS:,} in all")
     view: Pixels = np.frombuffer(data, np.uint8)
+    if len(segments):
+        return _decode_segments(view, segments, (height, width), box, workspace)
+    bottom = box.y + box.height
     if view[:3].tobytes() == b"\xff\xd8\xff":
         pixels = _decode_jpeg(view, (height, width), bottom, workspace)
     else:
         pixels = _decode_pillow(view, (height, width))
     if pixels.shape[0] < min(bottom, height) or pixels.shape[1] != width:
         raise _size_differs(pixels.shape, (height, width))
-    return pixels
+    return Decoded(pixels, 0, 0)
 
 
 def decode_int64(data: Data) -> int:
@@ -164,15 +110,15 @@ def decode_int64(data: Data) -> int:
     return number
 
 
-def _levels(transforms: ImageTransforms) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Scale and bias of each channel, from levels 0 … 255 to what the transforms ask for; 0.5 makes a truncation to uint8 round."""
-    if transforms.dtype == np.uint8:
-        return np.ones(3, np.float32), np.full(3, 0.5, np.float32)
-    mean, std = np.zeros(3), np.ones(3)
-    for op in transforms:
-        if isinstance(op, Normalize):
-            mean, std = np.array(op.mean), np.array(op.std)
-    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+def _decode_segments(view: Pixels, segments: Data, shape: tuple[int, int], box: Box, workspace: Workspace) -> Decoded:
+    part = workspace.bytes(view.size)
+    size, (x0, y0, x1, y1) = crop(view, segments, shape[::-1], Area(box.x, box.y, box.x + box.width, box.y + box.height), part)
+    part, shown = part[:size], (y1 - y0, x1 - x0)
+    try:
+        pixels = simplejpeg.decode_jpeg(part, buffer=workspace.pixels((*shown, 3)))
+    except ValueError as error:
+        pixels = _otherwise(error, part, shown)
+    return Decoded(pixels, y0, x0)
 
 
 def _decode_jpeg(view: Pixels, shape: tuple[int, int], bottom: int, workspace: Workspace) -> Pixels:
@@ -187,12 +133,23 @@ def _decode_jpeg(view: Pixels, shape: tuple[int, int], bottom: int, workspace: W
         if rows == shape[0]:
             pixels = simplejpeg.decode_jpeg(view, buffer=pixels)
         else:
-            _decode_upper(view if view.flags.writeable else workspace.copy(view), at_height, pixels)
+            _decode_upper(view if view.flags.writeable else _copied(view, workspace), at_height, pixels)
     except ValueError as error:
-        if _UNKNOWN_SAMPLING in str(error):  # a limit of TurboJPEG's interface; libjpeg itself knows more
-            return _decode_pillow(view, shape)
-        raise BadSample(f"the JPEG cannot be decoded: {error}") from error
+        pixels = _otherwise(error, view, shape)
     return pixels
+
+
+def _copied(data: Pixels, workspace: Workspace) -> Pixels:
+    copied = workspace.bytes(data.size)[: data.size]
+    copied[:] = data
+    return copied
+
+
+def _otherwise(error: ValueError, data: Pixels, shape: tuple[int, int]) -> Pixels:
+    """What Pillow makes of a JPEG that TurboJPEG's interface has no word for, though libjpeg reads it. Other errors are a `BadSample`."""
+    if _UNKNOWN_SAMPLING in str(error):
+        return _decode_pillow(data, shape)
+    raise BadSample(f"the JPEG cannot be decoded: {error}") from error
 
 
 def _decode_upper(data: Pixels, at_height: int, pixels: Pixels) -> None:
@@ -227,7 +184,7 @@ def _as_stored(image: Image.Image) -> Pixels:
     image.load()
     if turned == _orientation(image):
         turned = 1
-    return _oriented(_rgb(image), _INVERSE[turned])
+    return oriented(_rgb(image), inverse(turned))
 
 
 def _rgb(image: Image.Image) -> Pixels:
@@ -241,12 +198,12 @@ def _rgb(image: Image.Image) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def _stored_shape(data: Data) -> tuple[int, int, int]:
-    """(height, width, orientation) from the header."""
+def stored_shape(data: Data) -> tuple[int, int, int]:
+    """(height, width, EXIF orientation) of the stored image, from its header. Raises `BadSample`."""
     try:
         with Image.open(io.BytesIO(np.frombuffer(data, np.uint8).data), formats=_FORMATS) as image:
             orientation = _orientation(image)
-            swapped = image.format == "TIFF" and _UPRIGHT[orientation][0]  # Pillow's size of a TIFF is that of the upright image
+            swapped = image.format == "TIFF" and swaps_sides(orientation)  # Pillow's size of a TIFF is that of the upright image
             return (image.width, image.height, orientation) if swapped else (image.height, image.width, orientation)
     except MemoryError:
         raise
@@ -256,22 +213,7 @@ def _stored_shape(data: Data) -> tuple[int, int, int]:
 
 def _orientation(image: Image.Image) -> int:
     value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return value if value in _UPRIGHT else 1
-
-
-def _stored_box(box: Box, orientation: int, upright: tuple[int, int]) -> Box:
-    """Where the pixels of a box of the upright image (height, width) are stored."""
-    transpose, reverse_rows, reverse_columns = _UPRIGHT[orientation]
-    y = upright[0] - box.y - box.height if reverse_rows else box.y
-    x = upright[1] - box.x - box.width if reverse_columns else box.x
-    return Box(x, y, box.width, box.height) if transpose else Box(y, x, box.height, box.width)
-
-
-def _oriented(pixels: Pixels, orientation: int) -> Pixels:
-    """Stored pixels turned upright, C-contiguous."""
-    transpose, reverse_rows, reverse_columns = _UPRIGHT[orientation]
-    turned = pixels.transpose(1, 0, 2) if transpose else pixels
-    return np.ascontiguousarray(turned[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1])
+    return known(value)
 
 
 def _read_only(view: Pixels) -> Pixels:

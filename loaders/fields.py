@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from dataplane.errors import InvalidArgument
 from dataplane.formats.index import ImageInfo
-from loaders.decode import ImagePipeline, Workspace, decode_int64
+from loaders.decode import Workspace, decode_int64
+from loaders.image import ImagePipeline
 from loaders.source import FieldBytes
 from loaders.transforms import FieldTransform, ImageTransform, Int64
 
@@ -82,7 +83,11 @@ class _Image:
             width=image.width,
             height=image.height,
             orientation=image.orientation,
-            **draw._asdict(),
+            segments=image.segments,
+            seed=draw.seed,
+            component=draw.component,
+            epoch=draw.epoch,
+            position=draw.position,
             out=out[0],
             workspace=workspace,
         )

@@ -7,7 +7,6 @@ import math
 import operator
 import os
 import sys
-import threading
 import time
 import warnings
 import weakref
@@ -19,19 +18,22 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from dataplane.dataset import Split
-from dataplane.errors import DataplaneError, InvalidArgument, MissingExtra, StateMismatch
+from dataplane.errors import InvalidArgument, MissingExtra, StateMismatch
 from dataplane.order import Order, default_lanes, default_window
+from dataplane.store import Store
 from loaders.batch import Batch
-from loaders.buffers import BufferPool
-from loaders.fields import Draw, compile_transform
+from loaders.fields import compile_transform
+from loaders.filling import BatchFiller, Filling
+from loaders.patience import patiently
 from loaders.pipeline import Pipeline, Work
+from loaders.policy import MAX_BAD, BadPolicy, OnError
+from loaders.report import Report
 from loaders.schedule import Schedule, Step, Tail
-from loaders.source import Reader, SampleSource, Spot
+from loaders.source import SampleSource
 from loaders.state import State
-from loaders.stats import Spent, Stats
+from loaders.stats import Stats
 from loaders.transforms import FieldTransform, ImageTransform
 from tiering import Hot
 
@@ -57,6 +59,10 @@ class Loader:
         prefetch: batches prepared while the consumer has one.
         lanes, window: of the order; see docs/order.md.
         output: "numpy" arrays or "torch" tensors that share their memory.
+        on_error: what becomes of a sample that cannot be used: "raise", "skip" it, which leaves zeros where `batch.valid` is False, or
+            deliver a "substitute" drawn from the split.
+        max_bad: how many samples of an epoch may be skipped or substituted: a number, or as a float the share of all; beyond it,
+            `BadSamples` is raised. A rank counts its own, since the epoch began or the loader resumed.
 
     Which samples come, in which order, and their random parameters depend on (version, seed, epoch, lanes, window) alone: not on
     the world size, the batch size or the threads. Not thread-safe: one consumer. Everything that cannot work is an `InvalidArgument` here,
@@ -80,15 +86,21 @@ class Loader:
         lanes: int | None = None,
         window: int | None = None,
         output: Literal["numpy", "torch"] = "numpy",
+        on_error: OnError = "raise",
+        max_bad: int | float = MAX_BAD,
     ) -> None:
         rank, world = _rank_and_world(rank, world)
         self._hot = None if hot is None else hot.wrap(split.dataset.store)
-        self.split = split if self._hot is None else split.dataset.through(self._hot)[split.name]
+        self.split = split if self._hot is None else patiently(partial(_through, split, self._hot))
         self._schedule = Schedule(len(split), batch_size, rank, world, tail)
         self._threads = _positive("threads", len(os.sched_getaffinity(0)) if threads is None else threads, least=0)
         self._prefetch = _positive("prefetch", prefetch, least=1)
-        self._fillers = compile_transform(transform)
-        self._source = SampleSource(self.split, tuple(transform))
+        fillers = compile_transform(transform)
+        source = SampleSource(self.split, tuple(transform))
+        policy = BadPolicy(on_error, max_bad)
+        self._stats = Stats()
+        self._filler = BatchFiller(source, fillers, on_error=on_error, keep=self._prefetch + 2, stats=self._stats)
+        self._report = Report(str(split), samples=len(split), allowed=policy.allowed(len(split)))
         self._to_output = _output(output)
         self._asked = (lanes, window)
         window = default_window(self.split.counts) if window is None else window
@@ -99,13 +111,10 @@ class Loader:
         self._state = State(version.name, version.number, version.id, split.name, len(split), seed, 0, 0, lanes, window, shuffle)
         self._order(self._state)  # raises for what is out of range
         self._check_feasible()
-        self._pool = BufferPool(keep=self._prefetch + 2)
-        self._local = threading.local()
-        self._stats = Stats()
         self._closed = False
         self._hot_stats: dict[str, Any] | None = None  # the last ones, once closed
         self._turn = 0  # which iterator is the current one
-        self._pipeline: Callable[[], Pipeline[_Filling] | None] = lambda: None  # its pipeline
+        self._pipeline: Callable[[], Pipeline[Filling] | None] = lambda: None  # its pipeline
 
     def __len__(self) -> int:
         """Batches in a whole epoch, the same for every rank."""
@@ -148,23 +157,27 @@ class Loader:
                 raise StateMismatch(f"the state has {what}={getattr(loaded, what)}, this loader {asked}; leave the argument out to resume")
         if not 0 <= loaded.position <= loaded.samples:
             raise StateMismatch(f"the state stands at position {loaded.position} of {loaded.samples} samples")
-        self._order(loaded)
         if loaded.shuffle:
             _warn_if_shared(loaded.lanes, self._schedule.world, stacklevel=3)
-        self._state = loaded
-        self._end_iteration()
+        self._go_on_from(loaded)
 
     def restart(self, *, epoch: int = 0) -> None:
         """Begin `epoch` from its first sample."""
-        state = replace(self._state, epoch=epoch, position=0)
-        self._order(state)  # raises for what is out of range
-        self._state = state
-        self._end_iteration()
+        self._go_on_from(replace(self._state, epoch=epoch, position=0))
 
     def stats(self) -> dict[str, Any]:
         """Totals since this loader was made: samples, bytes, seconds by stage and, with a hot tier, its counters."""
         hot = self._hot_stats if self._hot is None or self._closed else self._hot.stats().to_json()
         return {**self._stats.to_dict(), "hot": hot}
+
+    def report(self, *, after: int = 0) -> dict[str, Any]:
+        """The bad samples that this rank was to deliver, as plain JSON: `count` since this loader was made, `in_epoch` of them in the
+        newest epoch, and the `samples` behind the first `after` of them, at most a thousand: what `loaders.report.Bad` says of each."""
+        return self._report.to_json(after=after)
+
+    def check_bad(self, count: int) -> None:
+        """Raise `BadSamples` where `count`, of all ranks together in one epoch, is more than `max_bad` allows."""
+        self._report.check(count)
 
     def close(self) -> None:
         """End the current iterator and let go of the hot tier. The loader can be used again only with hot=None."""
@@ -182,6 +195,12 @@ class Loader:
 
     # ------------------------------------------------------------------ iteration
 
+    def _go_on_from(self, state: State) -> None:
+        self._order(state)  # raises for what is out of range
+        self._state = state
+        self._report.begin()
+        self._end_iteration()
+
     def _end_iteration(self) -> None:
         """Stop the threads of the current iterator, which ends at its next step. The next one is the current one."""
         self._turn += 1
@@ -195,6 +214,8 @@ class Loader:
         if not self._schedule.count(self._state.position):  # a state saved with another batch size can leave less than a batch
             self._state = replace(self._state, epoch=self._state.epoch + 1, position=0)
         state = self._state
+        if not state.position:
+            self._report.begin()
         with closing(Pipeline(self._works(state), threads=self._threads, depth=self._prefetch + 1)) as pipeline:
             self._pipeline = weakref.ref(pipeline)
             away = 0.0
@@ -205,8 +226,12 @@ class Loader:
                 if filling is None:
                     return
                 self._stats.delivered(wait_seconds=got - asked, consumer_seconds=away)
-                batch = filling.batch(state.epoch, self._to_output)
-                self._state = self._after(state, filling.step)  # the last thing: an interrupt before it loses nothing
+                self._report.add(filling.bad)
+                batch = filling.batch(self._to_output)
+                after = self._after(state, filling.step)
+                if after.epoch != state.epoch:
+                    self._report.end(state.epoch)
+                self._state = after  # the last thing: an interrupt before it loses nothing
                 del filling
                 yield batch
                 del batch
@@ -218,54 +243,14 @@ class Loader:
             return replace(state, position=step.stop)
         return replace(state, epoch=state.epoch + 1, position=0)
 
-    def _works(self, state: State) -> Iterator[Work[_Filling]]:
+    def _works(self, state: State) -> Iterator[Work[Filling]]:
         walker = self._order(state).walker()
         for step in self._schedule.steps(state.position):
-            spots = self._source.locate(*walker.at(step.positions))
-            n = len(spots)
-            arrays = {name: self._pool.take((n, *filler.shape), filler.dtype) for name, filler in self._fillers.items()}
-            filling = _Filling(step, spots, arrays)
+            filling = self._filler.begin(state, step, walker.at(step.positions))
+            n = len(step.positions)
             size = max(1, n // (max(1, self._threads) * _JOBS_A_THREAD))
-            jobs = [partial(self._fill, filling, state, start, min(n, start + size)) for start in range(0, n, size)]
+            jobs = [partial(self._filler.fill, filling, start, min(n, start + size)) for start in range(0, n, size)]
             yield Work(jobs, filling)
-
-    def _fill(self, filling: _Filling, state: State, start: int, stop: int) -> None:
-        """Read and decode samples [start, stop) of a batch into their places. Runs on a worker thread."""
-        tools = self._tools()
-        spent = Spent()
-        clock = time.perf_counter()
-        for i, fields in enumerate(tools.reader.read(filling.spots[start:stop]), start):
-            read = time.perf_counter()
-            spot = filling.spots[i]
-            try:
-                if isinstance(fields, DataplaneError):
-                    raise fields
-                draw = Draw(state.seed, 0, state.epoch, int(filling.step.positions[i]))
-                for name, filler in self._fillers.items():
-                    filler.fill(fields[name], draw, filling.arrays[name][i : i + 1], tools.workspaces[name])
-                    spent.bytes += len(fields[name].data)
-            except DataplaneError as error:
-                raise type(error)(self._blame(spot, error)) from error
-            done = time.perf_counter()
-            spent.samples += 1
-            spent.read_seconds += read - clock
-            spent.decode_seconds += done - read
-            clock = done
-        self._stats.add(spent)
-
-    def _tools(self) -> _Tools:
-        tools: _Tools | None = getattr(self._local, "tools", None)
-        if tools is None:
-            tools = _Tools(self._source.reader(), {name: filler.workspace() for name, filler in self._fillers.items()})
-            self._local.tools = tools
-        return tools
-
-    def _blame(self, spot: Spot, error: DataplaneError) -> str:
-        try:
-            which = f"sample {spot.key!r}"
-        except DataplaneError:  # the index itself cannot be read: that is what `error` says
-            which = f"the sample in row {spot.row}"
-        return f"{self.split}: {which} of shard {spot.shard.row.ref}: {error}"
 
     # ------------------------------------------------------------------ construction
 
@@ -302,29 +287,8 @@ class Loader:
             )
 
 
-class _Filling:
-    """A batch that is being filled: its step, its samples, and the arrays they go to."""
-
-    __slots__ = ("arrays", "spots", "step")
-
-    def __init__(self, step: Step, spots: list[Spot], arrays: dict[str, npt.NDArray[Any]]) -> None:
-        self.step = step
-        self.spots = spots
-        self.arrays = arrays
-
-    def batch(self, epoch: int, to_output: Any) -> Batch:
-        fields = {name: to_output(array) for name, array in self.arrays.items()}
-        return Batch(fields, epoch, self.step.positions, tuple(spot.key for spot in self.spots), self.step.valid)
-
-
-class _Tools:
-    """What one thread works with."""
-
-    __slots__ = ("reader", "workspaces")
-
-    def __init__(self, reader: Reader, workspaces: Mapping[str, Any]) -> None:
-        self.reader = reader
-        self.workspaces = workspaces
+def _through(split: Split, store: Store) -> Split:
+    return split.dataset.through(store)[split.name]
 
 
 def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import google_crc32c
@@ -11,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dataplane.dataset import Shard, Split
-from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument, NotFound
+from dataplane.errors import CorruptObject, DataplaneError, InvalidArgument, NotFound, StoreUnavailable
 from dataplane.formats.compressed import SECTION as COMPRESSED
-from dataplane.formats.index import ImageInfo, Placed
+from dataplane.formats.index import ImageInfo, Placed, ShardIndex
 from dataplane.objects import Objects
 from dataplane.refs import Digest, ObjectRef
-from dataplane.store import ReadInto, Reject, Store
+from dataplane.shards import starts
+from dataplane.store import ReadInto, Reject, Store, WrapperStore
+from loaders.patience import patiently
 
 __all__ = ["FieldBytes", "Reader", "SampleSource", "Spot"]
 
@@ -72,6 +75,16 @@ class SampleSource:
             spots.append(Spot(shard, item if shard.row.rows is None else int(shard.row.rows[item])))
         return spots
 
+    def at(self, index: int) -> Spot:
+        """Sample `index` of the split, in stored order."""
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        (spot,) = self.locate(np.array([number]), np.array([index - self._starts[number]]))
+        return spot
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        return starts(self.split.counts)
+
     def reader(self) -> Reader:
         """What one thread reads with."""
         return Reader(self)
@@ -82,23 +95,30 @@ class Reader:
 
     def __init__(self, source: SampleSource) -> None:
         self._source = source
-        self._store: Store = source.split.dataset.store
-        self._objects = Objects(self._store)
+        self._objects = Objects(source.split.dataset.store)
+        self._cold = Objects(_past_copies(source.split.dataset.store))
+        self._into = {each: each.store for each in (self._objects, self._cold) if isinstance(each.store, ReadInto)}
         self._scratch: npt.NDArray[np.uint8] = np.empty(_READ_AHEAD, np.uint8)
 
     def read(self, spots: Sequence[Spot]) -> Iterator[Mapping[str, FieldBytes] | DataplaneError]:
-        """The wanted fields of each sample, checked against their CRCs, or why there are none. Views last until the next sample.
+        """The wanted fields of each sample, checked against their CRCs, or why there are none. Views last until the next sample. It may end
+        behind a `StoreUnavailable`.
 
         A store that reads into memory is asked sample by sample; any other, and where an adopted shard lies, for all samples of a shard at
-        once. Bytes that fail their checksum are dropped from the hot tier, if there is one, and read once more before that is an error.
+        once. One that is unavailable is waited for (`patiently`). Bytes that fail a check are read once more, past the hot tier if there is
+        one, which drops its copy: so a sample is good or not whatever lies in between, and also where other samples of its object are not.
         """
-        wanted = [_attempt(self._wanted, spot) for spot in spots]
-        remote = self._fetch([want for want in wanted if isinstance(want, _Wanted) and not self._read_into(want)])
+        wanted: list[_Wanted | DataplaneError] = []
+        for spot in spots:
+            wanted.append(_attempt(self._wanted, spot))
+            if isinstance(wanted[-1], StoreUnavailable):  # it was waited for: not again for each of the others
+                break
+        remote = self._fetch([want for want in wanted if isinstance(want, _Wanted) and self._reads_into(self._objects, want) is None])
         for want in wanted:
             yield want if isinstance(want, DataplaneError) else _attempt(self._checked, want, remote.get(id(want)))
 
     def _wanted(self, spot: Spot) -> _Wanted:
-        row, index = spot.shard.row, spot.shard.index
+        row, index = spot.shard.row, _index(spot.shard)
         if row.format != "tar" or COMPRESSED in index.sections:
             what = "a compressed tar" if row.format == "tar" else f"a shard of the format {row.format}"
             raise InvalidArgument(f"{row.ref} is {what}, which loaders do not read yet; read it with split.read_many, or ingest its files")
@@ -110,47 +130,52 @@ class Reader:
             placed[field] = found
         return _Wanted(row.ref, placed, min(p.offset for p in placed.values()), max(p.offset + p.size for p in placed.values()))
 
-    def _read_into(self, want: _Wanted) -> bool:
-        return isinstance(self._store, ReadInto) and isinstance(want.ref, Digest)
-
     def _fetch(self, wanted: Sequence[_Wanted]) -> dict[int, Any]:
         """The spans of several samples, by `id`, or why there is none: one call a shard."""
         by_shard: dict[ObjectRef, list[_Wanted]] = {}
         for want in wanted:
             by_shard.setdefault(want.ref, []).append(want)
         found: dict[int, Any] = {}
+        pieces: Sequence[Any] | DataplaneError = ()
         for ref, wants in by_shard.items():
-            pieces: Sequence[Any]
-            try:
-                pieces = self._objects.ranges(ref, starts=[w.start for w in wants], lengths=[w.end - w.start for w in wants])
-            except DataplaneError as error:
-                pieces = [error] * len(wants)
-            found.update({id(want): piece for want, piece in zip(wants, pieces, strict=True)})
+            if not isinstance(pieces, StoreUnavailable):
+                pieces = _attempt(patiently, partial(_ranges, self._objects, ref, wants))
+            each = [pieces] * len(wants) if isinstance(pieces, DataplaneError) else pieces
+            found.update({id(want): piece for want, piece in zip(wants, each, strict=True)})
         return found
 
     def _checked(self, want: _Wanted, fetched: Any) -> Mapping[str, FieldBytes]:
-        if isinstance(fetched, DataplaneError):
-            raise fetched
-        fields = _cut(want, self._load(want) if fetched is None else np.frombuffer(memoryview(fetched), np.uint8))
-        if _damaged(want, fields) is None:
-            return fields
-        if isinstance(self._store, Reject) and isinstance(want.ref, Digest):
-            self._store.reject(want.ref)
-        fields = _cut(want, self._load(want))
+        try:
+            if isinstance(fetched, DataplaneError):
+                raise fetched
+            return self._whole(want, self._load(self._objects, want) if fetched is None else np.frombuffer(memoryview(fetched), np.uint8))
+        except CorruptObject:
+            if isinstance(self._objects.store, Reject) and isinstance(want.ref, Digest):
+                self._objects.store.reject(want.ref)
+        return self._whole(want, self._load(self._cold, want))
+
+    def _whole(self, want: _Wanted, span: npt.NDArray[np.uint8]) -> Mapping[str, FieldBytes]:
+        fields = _cut(want, span)
         bad = _damaged(want, fields)
         if bad is not None:
             raise CorruptObject(f"field {bad!r} fails its checksum in {self._objects.where(want.ref)}")
         return fields
 
-    def _load(self, want: _Wanted) -> npt.NDArray[np.uint8]:
+    def _load(self, objects: Objects, want: _Wanted) -> npt.NDArray[np.uint8]:
         """The span of one sample, in the scratch where the store can."""
+        store = self._reads_into(objects, want)
+        if store is None:
+            (piece,) = patiently(partial(_ranges, objects, want.ref, [want]))
+            return np.frombuffer(piece, np.uint8)
         size = want.end - want.start
-        if not isinstance(self._store, ReadInto) or not isinstance(want.ref, Digest):
-            return np.frombuffer(self._objects.ranges(want.ref, starts=[want.start], lengths=[size])[0], np.uint8)
         if size > len(self._scratch):
             self._scratch = np.empty(size + _READ_AHEAD, np.uint8)
-        self._store.read_into(want.ref, start=want.start, buffer=self._scratch[:size])
+        patiently(partial(store.read_into, want.ref, start=want.start, buffer=self._scratch[:size]))
         return self._scratch[:size]
+
+    def _reads_into(self, objects: Objects, want: _Wanted) -> ReadInto | None:
+        """The store, where it reads this into memory of the reader's."""
+        return self._into.get(objects) if isinstance(want.ref, Digest) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +194,23 @@ def _attempt(call: Callable[..., T], *arguments: Any) -> T | DataplaneError:
         return call(*arguments)
     except DataplaneError as error:
         return error
+
+
+def _index(shard: Shard) -> ShardIndex:
+    """The shard's index; read once more where it arrives damaged, as samples are."""
+    try:
+        return patiently(lambda: shard.index)
+    except CorruptObject:
+        return patiently(lambda: shard.index)
+
+
+def _past_copies(store: Store) -> Store:
+    """The store beneath a hot tier, else the store itself."""
+    return store.inner if isinstance(store, WrapperStore) and isinstance(store, Reject) else store
+
+
+def _ranges(objects: Objects, ref: ObjectRef, wants: Sequence[_Wanted]) -> Sequence[memoryview]:
+    return objects.ranges(ref, starts=[want.start for want in wants], lengths=[want.end - want.start for want in wants])
 
 
 def _cut(want: _Wanted, span: npt.NDArray[np.uint8]) -> dict[str, FieldBytes]:

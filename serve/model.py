@@ -18,7 +18,8 @@ from safetensors.torch import load
 from dataplane.checkpoint import Model, open_model
 from dataplane.errors import CorruptObject
 from dataplane.lake import Lake
-from loaders.decode import ImagePipeline, Workspace
+from loaders.decode import Workspace
+from loaders.image import ImagePipeline
 from loaders.transforms import from_dict
 
 __all__ = ["Prediction", "Predictor", "load_network"]
@@ -43,7 +44,7 @@ class Predictor:
         transforms: Any = [from_dict(op) for op in self.model.transform]
         self._pipeline = ImagePipeline(transforms)
         self._local = threading.local()
-        self.predict(_black_picture(*self._pipeline.shape[1:]))  # so what compiles or fails does so before the first request
+        self.predict(_black_picture(*self._pipeline.transforms.size))  # so what compiles or fails does so before the first request
 
     def predict(self, data: bytes) -> Prediction:
         """Decode a picture, do what was done to the pictures of evaluation, and classify it. Raises `BadSample`."""

@@ -71,11 +71,15 @@ def train(
         "checkpoint": result.checkpoint,
         "stopped": result.stopped.name if result.stopped else None,
         "damaged": list(result.damaged),
+        "bad": result.bad,
     }
 
     def human() -> None:
         out.print(f"Run [bold]{name}[/]: {result.steps} steps, at sample {result.position} of epoch {result.epoch}.")
         out.print(f"Its newest checkpoint is {result.checkpoint}.")
+        if result.bad:
+            what = "skipped" if checked.data.on_error == "skip" else "substituted"
+            out.print(f"{result.bad:,} bad samples were {what}; its checkpoints list them.")
         out.print(", ".join(f"{metric} {value:.4f}" for metric, value in result.metrics.items() if value is not None))
         if not result.stopped:
             next_step(context, f"evaluate {name} --split {telling_split(result.splits, checked.data.train)}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dataplane.errors import InvalidArgument
+from loaders.policy import MAX_BAD, BadPolicy, OnError
 from loaders.transforms import from_dict, to_dict
 
 __all__ = ["CnnConfig", "OptimizerConfig", "ResNetConfig", "TrainConfig", "load_config", "parse_config"]
@@ -23,7 +24,8 @@ class _Table(BaseModel):
 
 
 class DataConfig(_Table):
-    """Which samples, and what is done to their pictures. `transform` is for training, `validate_transform` for everything else."""
+    """Which samples, and what is done to their pictures. `transform` is for training, `validate_transform` for everything else. `on_error`
+    and `max_bad` are the loader's; of a split that is scored, bad samples are skipped, unless they are to raise."""
 
     dataset: str
     train: str = "train"
@@ -33,6 +35,13 @@ class DataConfig(_Table):
     threads: int | None = Field(None, ge=0)
     lanes: int | None = Field(None, ge=1)
     window: int | None = Field(None, ge=1)
+    on_error: OnError = "raise"
+    max_bad: int | float = MAX_BAD
+
+    @field_validator("max_bad")
+    @classmethod
+    def _in_range(cls, value: int | float) -> int | float:
+        return BadPolicy("raise", value).max_bad
 
     @field_validator("transform", "validate_transform")
     @classmethod

@@ -11,7 +11,7 @@ from dataplane.catalog import parse_spec
 from dataplane.checkpoint import Trained
 from dataplane.dataset import Dataset
 from dataplane.errors import InvalidArgument, StateMismatch
-from loaders import Loader
+from loaders import Batch, Loader
 from loaders.transforms import Int64, from_dict
 from tiering import Hot
 from train.config import TrainConfig
@@ -47,6 +47,13 @@ class Data:
         """Every sample of a split once, in stored order."""
         return self._loader(split, config.data.validate_transform, config, ranks, shuffle=False)
 
+    def pairs(self, batch: Batch) -> tuple[Any, Any]:
+        """The pictures and the labels of a batch, without places whose samples were skipped."""
+        images, labels = batch[self.image], batch[self.label]
+        if batch.valid.all():
+            return images, labels
+        return images[batch.valid], labels[batch.valid]
+
     def _loader(self, split: str, transform: list[dict[str, object]], config: TrainConfig, ranks: Ranks, *, shuffle: bool) -> Loader:
         if config.batch_size % ranks.world:
             raise InvalidArgument(f"batch_size = {config.batch_size} cannot be shared equally by {ranks.world} ranks; choose a multiple")
@@ -65,6 +72,8 @@ class Data:
             world=ranks.world,
             threads=config.data.threads,
             output="torch",
+            on_error=config.data.on_error if shuffle or config.data.on_error == "raise" else "skip",
+            max_bad=config.data.max_bad,
         )
 
 

@@ -48,16 +48,17 @@ def score(model: Any, loader: Loader, *, data: Data, config: TrainConfig, ranks:
         stopped = stop.agreed(*ranks.sum(stop.flags()))
         if stopped:
             return stopped
-        if not len(batch.positions):
+        images, labels = data.pairs(batch)
+        if not len(labels):
             continue
         with torch.inference_mode(), autocast(config, ranks):
-            labels = batch[data.label].to(ranks.device)
-            logits = model(batch[data.image].to(ranks.device))
+            labels = labels.to(ranks.device)
+            logits = model(images.to(ranks.device))
             loss += float(F.cross_entropy(logits.float(), labels, reduction="sum"))
             right += float((logits.argmax(1) == labels).sum())
             samples += len(labels)
     loss, right, samples = ranks.sum([loss, right, samples])
-    return Score(int(samples), loss / samples, right / samples)
+    return Score(int(samples), loss / max(1.0, samples), right / max(1.0, samples))
 
 
 def evaluate(lake: Lake, run: str, *, split: str, number: int | None, ranks: Ranks, stop: Stop) -> Evaluation | Signals:

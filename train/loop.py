@@ -34,11 +34,13 @@ from train.signals import Stop
 
 __all__ = ["Result", "train"]
 
+_LISTED = 100  # bad samples of a rank in one checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """Where a run ended. `stopped`: the signal that ended it before its time. `damaged`: newer checkpoints that could not be used.
-    `splits`: those of the version that it was trained on."""
+    `splits`: those of the version that it was trained on. `bad`: how many bad samples its checkpoints tell of."""
 
     steps: int
     epoch: int
@@ -48,6 +50,7 @@ class Result:
     stopped: Signals | None
     damaged: tuple[str, ...]
     splits: tuple[str, ...]
+    bad: int
 
 
 @dataclass(slots=True)
@@ -70,6 +73,8 @@ class _Run:
     checkpoint: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    bad: int = 0  # of all ranks, since the run began
+    reported: int = 0  # of this rank, since this process began
     show: Callable[[Mapping[str, Any]], None] = lambda _: None
 
 
@@ -112,7 +117,7 @@ def train(
         stopped = _train(run)
     damaged = restored.damaged if restored else ()
     splits = tuple(run.data.dataset.splits)
-    return Result(run.step, run.loader.epoch, run.loader.position, run.metrics, run.checkpoint, stopped, damaged, splits)
+    return Result(run.step, run.loader.epoch, run.loader.position, run.metrics, run.checkpoint, stopped, damaged, splits, run.bad)
 
 
 def _train(run: _Run) -> Signals | None:
@@ -123,7 +128,8 @@ def _train(run: _Run) -> Signals | None:
         done = loader.epoch * len(loader.split) + loader.position
         for batch in loader:
             run.step += 1
-            samples, *signals = ranks.sum([len(batch.positions), *run.stop.flags()])
+            passed, samples, *signals = ranks.sum([len(batch.positions), int(batch.valid.sum()), *run.stop.flags()])
+            samples = max(1.0, samples)  # it may be that all were skipped
             stopped = run.stop.agreed(*signals)
 
             rate = learning_rate(config.optimizer, done / total)
@@ -135,12 +141,13 @@ def _train(run: _Run) -> Signals | None:
             run.scaler.update()
             run.optimizer.zero_grad(set_to_none=True)
 
-            done += int(samples)
+            done += int(passed)
             speed.samples += samples
             ended = loader.position == 0
             where = {"step": run.step, "epoch": batch.epoch, "samples": done, "total": total}
             if run.samples:
-                run.samples.write(epoch=batch.epoch, step=run.step, positions=batch.positions.tolist(), keys=batch.sample_keys)
+                keys = [key for key, valid in zip(batch.sample_keys, batch.valid, strict=True) if valid]
+                run.samples.write(epoch=batch.epoch, step=run.step, positions=batch.positions[batch.valid].tolist(), keys=keys)
             if run.step % config.log_every == 0:
                 mean = ranks.sum([float(loss.detach())])[0] / samples
                 run.metrics["train_loss"] = mean
@@ -156,7 +163,7 @@ def _train(run: _Run) -> Signals | None:
 
 def _loss(run: _Run, batch: Any) -> torch.Tensor:
     """The loss of this rank's samples, summed; of no samples, a 0 that the ranks can still average gradients with."""
-    images, labels = batch[run.data.image], batch[run.data.label]
+    images, labels = run.data.pairs(batch)
     # Batch norm has no deviation of one sample, nor of none: then it goes by its running statistics, and leaves them as they are.
     run.parallel.train(len(labels) > 1)
     with autocast(run.config, run.ranks):
@@ -195,7 +202,11 @@ def _save(run: _Run) -> None:
     if run.ranks.first:
         parts |= {"model": model_part(run.model), "optimizer": optimizer_part(run.optimizer)}
     written = {part: ref_to_json(ref) for part, ref in run.checkpoints.write(parts).items()}
-    everyone = run.ranks.gather(written)  # so no rank's sample log is behind the checkpoint either
+    report = run.loader.report(after=run.reported)
+    mine = {"parts": written, "bad": report["samples"][-_LISTED:], "met": report["count"] - run.reported, "in_epoch": report["in_epoch"]}
+    everyone = run.ranks.gather(mine)  # so no rank's sample log is behind the checkpoint either
+    run.reported = report["count"]
+    run.bad += sum(each["met"] for each in everyone)
     number = 0
     if run.ranks.first:
         progress = Progress(
@@ -208,10 +219,13 @@ def _save(run: _Run) -> None:
             {"scaler": run.scaler.state_dict()},
             run.metrics,
             run.rows,
+            tuple({"rank": rank, **sample} for rank, each in enumerate(everyone) for sample in each["bad"]),
+            run.bad,
         )
-        number = run.checkpoints.commit([_refs(written) for written in everyone], progress).number
+        number = run.checkpoints.commit([_refs(each["parts"]) for each in everyone], progress).number
     run.checkpoint = run.ranks.from_first(number)
     run.rows.clear()
+    run.loader.check_bad(sum(each["in_epoch"] for each in everyone))
 
 
 def _refs(written: Mapping[str, dict[str, Any]]) -> dict[str, Digest]:
@@ -269,6 +283,7 @@ def _restore(run: _Run, restored: Restored) -> None:
     if run.ranks.rank < len(restored.ranks):
         load_random(restored.ranks[run.ranks.rank]["random"], run.ranks.device)
     run.step, run.checkpoint, run.metrics = progress.step, restored.checkpoint.number, dict(progress.metrics)
+    run.bad = progress.bad_count
 
 
 def _open_samples(path: str, name: str, run: _Run) -> SampleLog:

@@ -35,7 +35,8 @@ class Progress:
     """How far a run has come: all of a checkpoint that is not tensors. Every value is plain JSON.
 
     `step` counts optimizer steps since the run began; `epoch` and `position` say which sample comes next; `loader` is the loader's
-    state. `trainer` is whatever else the trainer needs to go on. `rows` is what it logged since the checkpoint before.
+    state. `trainer` is whatever else the trainer needs to go on. `rows` is what it logged since the checkpoint before. `bad` are the bad
+    samples that all ranks have met since then, as far as they are listed, and `bad_count` how many there were since the run began.
     """
 
     step: int
@@ -47,16 +48,18 @@ class Progress:
     trainer: Mapping[str, Any]
     metrics: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]] = ()
+    bad: Sequence[Mapping[str, Any]] = ()
+    bad_count: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The form in a commit."""
-        return asdict(self) | {"rows": list(self.rows)}
+        return asdict(self) | {"rows": list(self.rows), "bad": list(self.bad)}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Progress:
-        """The inverse of `to_json`; other keys are ignored."""
-        values = {name: body[name] for name in cls.__slots__}
-        return cls(**values | {"dataset": Trained(**body["dataset"])})
+        """The inverse of `to_json`; other keys are ignored, and older records have no bad samples."""
+        values = {name: body[name] for name in cls.__slots__ if name in body}
+        return cls(**values | {"dataset": Trained(**body["dataset"]), "bad": tuple(body.get("bad", ()))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Crop, resize, flip, scale, and change of layout in one pass over the pixels.
+"""Crop, resize, flips, scale, and change of layout in one pass over the pixels.
 
 Output rows are made eight at a time. Each is first summed vertically over its source rows (contiguous, so it vectorises by itself); the
 eight sums are transposed, so that the horizontal sums, too, run over contiguous memory, with one row in each lane; the results are
-transposed back into planes. A mirrored image only reverses the table of horizontal taps, and normalising rides on the horizontal sums.
+transposed back into planes. A mirrored image only reverses a table of taps, and normalising rides on the horizontal sums.
 
 Legend: H, W source pixels; C = 3 channels; h, w output pixels.
 """
@@ -90,21 +90,22 @@ def _write(rows: NDArray[np.float32], out: NDArray[Any], streamed: bool) -> None
 def resample(
     source: NDArray[np.uint8],
     axes: tuple[Axis, Axis],
-    kind_and_flip: tuple[int, bool],
+    kind_and_flips: tuple[int, bool, bool],
     levels: tuple[NDArray[np.float32], NDArray[np.float32]],
     out: NDArray[Any],
 ) -> None:
     """out[c, y, x] = bias[c] + scale[c] · (source[H, W, C] resized along both axes, mirrored if asked).
 
-    `axes` are those of rows and columns (see `taps`), `kind_and_flip` is the filter of `taps` and whether to mirror the columns, `levels`
-    are scale and bias, float32[C]. `source` and out[C, h, w] are C-contiguous; `out` is float32, or uint8 (truncated: give a bias of 0.5
-    to round). Float results of a whole number of vectors go past the caches: a batch does not fit in them.
+    `axes` are those of rows and columns (see `taps`), `kind_and_flips` is the filter of `taps` and whether to mirror the rows and the
+    columns, `levels` are scale and bias, float32[C]. `source` and out[C, h, w] are C-contiguous; `out` is float32, or uint8 (truncated:
+    give a bias of 0.5 to round; not for CUBIC, which goes below 0 and above 255). Float results of a whole number of vectors go past the
+    caches: a batch does not fit in them.
 
     Thread-safe for different `out`; releases the GIL; the same bits on every CPU. Raises `InvalidArgument` when shapes do not match.
     """
-    kind, flip = kind_and_flip
-    first_y, weights_y = taps(axes[0], kind, False)
-    first_x, weights_x = taps(axes[1], kind, flip)
+    kind, flip_rows, flip_columns = kind_and_flips
+    first_y, weights_y = taps(axes[0], kind, flip_rows)
+    first_x, weights_x = taps(axes[1], kind, flip_columns)
     height, width = first_y.size, first_x.size
     if out.shape != (_CHANNELS, height, width):
         raise InvalidArgument("the output must have the shape (3, rows wanted, columns wanted)")

@@ -70,7 +70,12 @@ def test_examples_are_configurations() -> None:
     [
         (changed(epoch=3), "epoch: no such key; allowed here: batch_size, checkpoint_every, data, device, epochs,"),
         (changed(model__widht=3), "model.widht: no such key; allowed here: dropout, kind, width"),
-        (changed(data__valid="val"), "data.valid: no such key; allowed here: dataset, lanes, threads, train, transform, validate,"),
+        (
+            changed(data__valid="val"),
+            "data.valid: no such key; allowed here: dataset, lanes, max_bad, on_error, threads, train, transform,",
+        ),
+        (changed(data__on_error="ignore"), "data.on_error: input should be 'raise', 'skip' or 'substitute', got 'ignore'"),
+        (changed(data__max_bad=1.5), "data.max_bad: max_bad is 1.5; it must be at least 0, and at most 1.0"),
         (changed(hot={"directory": "/hot"}), "hot.limit: missing"),
         (changed(data__transform=[{"op": "CenterCrop", "size": 8}]), "data.transform: a network computes in floats: end with ToFloat"),
         (changed(epochs=0), "epochs: input should be greater than or equal to 1, got 0"),

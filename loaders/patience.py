@@ -1,0 +1,41 @@
+"""Waiting out a store that fails for now."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from dataplane.errors import StoreUnavailable
+
+__all__ = ["patiently"]
+
+T = TypeVar("T")
+
+_FIRST_SECONDS: Final = 0.1
+_LONGEST_SECONDS: Final = 5.0
+_PATIENCE_SECONDS: Final = 60.0
+_TOLD_SECONDS: Final = 1.0  # a shorter pause is nobody's business
+_logger = logging.getLogger("loaders")
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What `call` gives. Where it raises `StoreUnavailable` it is called again, after longer and longer pauses or what the server asks for.
+
+    That ends, and the error is raised, once a minute has passed since the first call: a store that has tried for longer by itself is
+    not asked again.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    longest = _FIRST_SECONDS
+    while True:
+        try:
+            return call()
+        except StoreUnavailable as error:
+            pause = max(random.uniform(longest / 2, longest), min(error.retry_after or 0.0, _LONGEST_SECONDS))
+            if time.monotonic() + pause > until:
+                raise
+            _logger.log(logging.WARNING if pause > _TOLD_SECONDS else logging.DEBUG, "%s; trying again in %.1f s", error, pause)
+        time.sleep(pause)
+        longest = min(2 * longest, _LONGEST_SECONDS)
