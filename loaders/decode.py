@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from dataplane.errors import BadSample
+from dataplane.errors import BadSample, FormatTooNew
 from dataplane.formats.jpeg import Area
 from dataplane.formats.jpeg.crop import crop
 from loaders.kernels.jpeg import frame
@@ -82,15 +83,16 @@ def decode(data: Data, *, height: int, width: int, box: Box, segments: Data = b"
     """The image of `data` as stored (its orientation is not applied): `box` of it, and whatever around it is cheaper to have than to avoid.
 
     `height` and `width` are those of the stored image, which the bytes must confirm; `segments` are the packed ones of a JPEG whose index
-    has them, else empty. They change how much around the box is decoded, and no pixel of it. The result may lie in `workspace` (until its
-    next use). `data` is changed during the call if it is writable, and restored. Raises `BadSample`, or `CorruptObject` if `segments` are
-    damaged or those of another file, or `FormatTooNew`.
+    has them, else empty. They change how much around the box is decoded, and no pixel of it: those of a later release are passed over. The
+    result may lie in `workspace` (until its next use). `data` is changed during the call if it is writable, and restored. Raises
+    `BadSample`, or `CorruptObject` if `segments` are damaged or those of another file.
     """
     if height * width > _MAX_PIXELS:
         raise BadSample(f"the image has {width} × {height} pixels; allowed are {_MAX_PIXELS:,} in all")
     view: Pixels = np.frombuffer(data, np.uint8)
     if len(segments):
-        return _decode_segments(view, segments, (height, width), box, workspace)
+        with suppress(FormatTooNew):  # without them more is decoded, to the same pixels
+            return _decode_segments(view, segments, (height, width), box, workspace)
     bottom = box.y + box.height
     if view[:3].tobytes() == b"\xff\xd8\xff":
         pixels = _decode_jpeg(view, (height, width), bottom, workspace)
@@ -118,6 +120,8 @@ def _decode_segments(view: Pixels, segments: Data, shape: tuple[int, int], box: 
         pixels = simplejpeg.decode_jpeg(part, buffer=workspace.pixels((*shown, 3)))
     except ValueError as error:
         pixels = _otherwise(error, part, shown)
+    if pixels.shape[:2] != shown:  # what the index takes for the size in the header was none
+        raise _size_differs(pixels.shape, shown)
     return Decoded(pixels, y0, x0)
 
 

@@ -198,7 +198,7 @@ class Loader:
     def _go_on_from(self, state: State) -> None:
         self._order(state)  # raises for what is out of range
         self._state = state
-        self._report.begin()
+        self._report.begin(state.epoch, jump=True)
         self._end_iteration()
 
     def _end_iteration(self) -> None:
@@ -214,8 +214,7 @@ class Loader:
         if not self._schedule.count(self._state.position):  # a state saved with another batch size can leave less than a batch
             self._state = replace(self._state, epoch=self._state.epoch + 1, position=0)
         state = self._state
-        if not state.position:
-            self._report.begin()
+        self._report.begin(state.epoch)
         with closing(Pipeline(self._works(state), threads=self._threads, depth=self._prefetch + 1)) as pipeline:
             self._pipeline = weakref.ref(pipeline)
             away = 0.0

@@ -18,6 +18,7 @@ _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 60.0
 _TOLD_SECONDS: Final = 1.0  # a shorter pause is nobody's business
+_jitter = random.Random()  # of its own: pauses must not move the numbers that a training script draws
 _logger = logging.getLogger("loaders")
 
 
@@ -33,7 +34,7 @@ def patiently(call: Callable[[], T]) -> T:
         try:
             return call()
         except StoreUnavailable as error:
-            pause = max(random.uniform(longest / 2, longest), min(error.retry_after or 0.0, _LONGEST_SECONDS))
+            pause = max(_jitter.uniform(longest / 2, longest), min(error.retry_after or 0.0, _LONGEST_SECONDS))
             if time.monotonic() + pause > until:
                 raise
             _logger.log(logging.WARNING if pause > _TOLD_SECONDS else logging.DEBUG, "%s; trying again in %.1f s", error, pause)

@@ -54,13 +54,16 @@ class Report:
         self.allowed = allowed
         self._kept: deque[Bad] = deque(maxlen=_KEPT)
         self._count = 0
+        self._epoch = 0
         self._first: list[Bad] = []  # of the epoch
         self._in_epoch = 0
         self._newest = -1  # position
 
-    def begin(self) -> None:
-        """An epoch begins, or a loader goes on at another place: what counts against the budget is counted anew from here."""
-        self._first, self._in_epoch, self._newest = [], 0, -1
+    def begin(self, epoch: int, *, jump: bool = False) -> None:
+        """What comes is of `epoch`. If that is another one than before, or the loader makes a `jump` to another place, what counts against
+        the budget is counted anew from here."""
+        if jump or epoch != self._epoch:
+            self._epoch, self._first, self._in_epoch, self._newest = epoch, [], 0, -1
 
     def add(self, met: Iterable[Bad]) -> None:
         """Take note of a batch's bad samples, before it is delivered. Raises `BadSamples` where that makes too many, and notes none then.

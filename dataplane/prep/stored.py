@@ -66,37 +66,28 @@ def _indexed(data: bytes, *, decode: bool, max_pixels: int, options: PictureOpti
     from dataplane.formats.jpeg import Unsupported  # loads numba: a second and 100 MB that other data need not pay
 
     try:
-        recoded = _recoded(data, max_pixels, options)
-    except Unsupported as error:
-        return Stored(data, examine(data, decode=decode, max_pixels=max_pixels), str(error))
-    picture = examine(data, decode=False, max_pixels=max_pixels)
+        picture = examine(data, decode=False, max_pixels=max_pixels)  # first, since what is allocated then is up to the number of pixels
+        recoded = _recoded(data, options)
+    except (BadSample, Unsupported) as reason:
+        return Stored(data, examine(data, decode=decode, max_pixels=max_pixels), str(reason))
     if decode and not _same_pixels(data, recoded.data):
         return Stored(data, picture, _DIFFERENT)
     return Stored(recoded.data, replace(picture, info=replace(picture.info, segments=recoded.segments.pack())))
 
 
-def _recoded(data: bytes, max_pixels: int, options: PictureOptions) -> Recoded:
+def _recoded(data: bytes, options: PictureOptions) -> Recoded:
     from dataplane.formats.jpeg import Unsupported, baseline, recode
 
     try:
         return recode(data, metadata=options.metadata)
     except Unsupported as reason:
-        if options.progressive == "keep" or not _can_be_held(data, max_pixels):
+        if options.progressive == "keep":
             raise
         try:
             sequential = baseline(data)
         except Unsupported:  # it was not for being progressive, or there is more to it
             raise reason from None
         return recode(sequential, metadata=options.metadata)
-
-
-def _can_be_held(data: bytes, max_pixels: int) -> bool:
-    """A progressive file is as large as its pixels before it is written anew: it should not be one to be refused."""
-    try:
-        examine(data, decode=False, max_pixels=max_pixels)
-    except BadSample:
-        return False
-    return True
 
 
 def _same_pixels(data: bytes, other: bytes) -> bool:

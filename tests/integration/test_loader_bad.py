@@ -292,6 +292,37 @@ def test_more_bad_samples_than_allowed_end_the_epoch(train, due, on_error, allow
         list(loader)
 
 
+def test_a_loader_that_goes_on_elsewhere_counts_anew_from_there(train, due):
+    loader = loader_of(train, on_error="skip", max_bad=len(BAD), batch_size=2)
+    iterator = iter(loader)
+    next(iterator)
+    state, left = loader.state_dict(), sum(number in BAD for number in due[2:])
+    assert left
+    list(iterator)
+    loader.load_state_dict(state)
+    assert loader.report()["in_epoch"] == 0
+    list(loader)
+    report = loader.report()
+    assert (report["count"], report["in_epoch"]) == (len(BAD) + left, left)
+
+
+def test_a_first_batch_whose_delivery_is_interrupted_is_counted_once(train):
+    loader = loader_of(train, on_error="skip", batch_size=N)
+    after, told = loader._after, []
+
+    def interrupted(*arguments):
+        told.append(loader.report()["count"])
+        if len(told) == 1:
+            raise KeyboardInterrupt
+        return after(*arguments)
+
+    loader._after = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        list(loader)
+    assert len(list(loader)) == 1
+    assert told == [len(BAD)] * 2
+
+
 def test_by_default_one_sample_in_a_hundred_may_be_bad(train):
     loader = Loader(train, batch_size=4, transform=TRANSFORM, on_error="skip")
     with pytest.raises(BadSamples, match=f"max_bad allows 1 of {N}"):

@@ -1,5 +1,6 @@
 """Waiting for a store: only for what may pass, longer and longer, and not for ever."""
 
+import random
 import time
 
 import pytest
@@ -30,6 +31,12 @@ def test_what_may_pass_is_waited_for_with_growing_pauses():
     assert first >= 0.05
     assert second >= 0.1
     assert third >= 0.2
+
+
+def test_pauses_leave_the_callers_random_numbers_alone():
+    before = random.getstate()
+    assert patiently(Failing(StoreUnavailable("503"), 1)) == 7
+    assert random.getstate() == before
 
 
 def test_the_server_says_how_long():

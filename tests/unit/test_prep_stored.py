@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from itertools import product
 
@@ -149,6 +150,18 @@ def test_damage_is_found_as_without_an_index():
     for data, check in product((good, encode(smooth(400, 300), progressive=True)), (True, False)):
         with pytest.raises(BadSample, match="too large"):
             stored(data, decode=check, max_pixels=100, options=ALL)
+
+
+def test_a_picture_to_be_refused_gets_no_memory():
+    """A restart interval of one MCU takes the most: some thirty times the file's bytes."""
+    data = encode(Image.new("RGB", (2000, 2000)), subsampling="4:4:4", restart_marker_blocks=1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadSample, match="too large: 2,000 × 2,000 pixels"):
+            stored(data, decode=True, max_pixels=2000 * 2000 - 1, options=ALL)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_metadata_can_be_left_out():

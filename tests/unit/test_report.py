@@ -31,7 +31,10 @@ def test_a_batch_that_comes_again_adds_nothing(report):
     report.add([bad(5), bad(3)])
     report.add([])
     assert report.to_json(after=0)["count"] == 2
-    report.begin()
+    report.begin(0)
+    report.add([bad(5), bad(3)])
+    assert report.to_json(after=0)["count"] == 2
+    report.begin(1)
     report.add([bad(3, epoch=1)])
     assert report.to_json(after=0)["count"] == 3
     assert report.to_json(after=0)["in_epoch"] == 1
