@@ -9,27 +9,43 @@ import pytest
 
 from tests.folders import write_folder
 
-CALL = re.compile(r"^(?:\d+\s+)?(?P<name>\w+)\((?P<arguments>.*)\)\s+= (?P<result>-?\d+)")
+CALL = re.compile(r"^(?:(?P<thread>\d+)\s+)?(?P<name>\w+)\((?P<arguments>.*)\)\s+= (?P<result>-?\d+)")
 CALLS = "write,fsync,linkat,renameat,renameat2,rename,mkdir,mkdirat,unlink,unlinkat"
 
 
 @pytest.fixture
 def traced(tmp_path):
-    """Run code in a process of its own; its system calls below the test's folder, in order."""
+    """Run code in a process of its own; its system calls below the test's folder, in order, and on request the thread of each."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
 
-    def run(code):
+    def run(code, threads=None):
         out = tmp_path.parent / f"{tmp_path.name}.strace"
         command = ["strace", "-f", "-y", "-s", "16", "-e", f"trace={CALLS}", "-o", str(out), sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if "ptrace" in done.stderr.lower() or "operation not permitted" in done.stderr.lower():
             pytest.skip("this machine lets nobody trace")
         assert done.returncode == 0, done.stderr
-        found = [match for line in out.read_text().splitlines() if (match := CALL.match(line)) and str(tmp_path) in line]
-        return [_describe(match, tmp_path) for match in found if match["result"] != "-1"]
+        found = [match for line in _whole(out.read_text().splitlines()) if (match := CALL.match(line)) and str(tmp_path) in line]
+        done = [match for match in found if match["result"] != "-1"]
+        if threads is not None:
+            threads.extend(match["thread"] for match in done)
+        return [_describe(match, tmp_path) for match in done]
 
     return run
+
+
+def _whole(lines):
+    """The lines of strace, with those put together again that another thread's call has cut in two. They stand where the call ended."""
+    begun = {}
+    for line in lines:
+        thread = line.split(" ", 1)[0]
+        if line.endswith("<unfinished ...>"):
+            begun[thread] = line.removesuffix("<unfinished ...>").rstrip()
+        elif "resumed>" in line:
+            yield begun.pop(thread, "") + line.split("resumed>", 1)[1]
+        else:
+            yield line
 
 
 def _describe(match, top):
@@ -102,12 +118,14 @@ def test_an_ingest_acknowledges_what_is_durable(traced, tmp_path):
         f"from dataplane.ingest import IngestOptions, ingest; ingest({str(lake)!r}, {str(source)!r}, 'pets', "
         "options=IngestOptions(check='structure', workers=1, shard_bytes=3000))"
     )
-    calls = traced(code)
+    threads = []
+    calls = traced(code, threads)
     shards = [i for i, (name, about) in enumerate(calls) if name == "link" and about.endswith(".tar")]
     assert len(shards) > 1
     for i in shards:
         assert ("write", "file") in calls[:i]
-        assert calls[i - 1] == ("fsync", "file")
+        before = [call for call, thread in zip(calls[:i], threads, strict=False) if thread == threads[i] and call[0] != "mkdir"]
+        assert before[-1] == ("fsync", "file")
         told = next(j for j, call in enumerate(calls[i:], i) if call[0] in {"rename", "link"} and call[1].startswith("/lake/writers/"))
         assert ("fsync", calls[i][1].rsplit("/", 1)[0]) in calls[i:told]
 
