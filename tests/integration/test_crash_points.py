@@ -21,7 +21,7 @@ from dataplane.testing.recording import Call
 from tests.mutations import MUTATIONS, Trial, dump, refill, run_and_die, write_sources
 
 SOAK = bool(os.environ.get("DATAPLANE_SOAK"))
-MANY = 20  # calls: of commands that make more, the short form tries every second
+MANY = 20  # calls: of commands that make more, the short form tries about as many
 SMALL = [mutation for mutation in MUTATIONS if mutation.name in {"init", "checkpoint"}]
 
 
@@ -41,7 +41,7 @@ def report(record_property, mutation, tried):
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_killed_at_every_call(mutation, files, record_property):
     trial = Trial(mutation, files)
-    every = 1 if trial.calls <= MANY else 2
+    every = max(1, round(trial.calls / MANY))
     tried = trial.killed(every)
     report(record_property, mutation, tried)
     assert tried.events["killed before"] == len(range(0, tried.calls, every))

@@ -23,7 +23,7 @@ from dataplane.testing.faults import KINDS
 from tests.mutations import MUTATIONS, Trial, dump, refill, write_sources
 
 SOAK = bool(os.environ.get("DATAPLANE_SOAK"))
-SOME = 12  # calls of a command: where there are many more, the short form leaves out those between
+SOME = 7  # calls of a command: where there are many more, the short form leaves out those between
 ALIKE = {"throttled", "timeout"}  # to a command they are what "unavailable" is: the long form tries them too
 
 
