@@ -32,6 +32,7 @@ _RETRY_AFTER = 30.0  # seconds that a server is granted, whatever it asks for
 _AT_ONCE = 16  # requests
 _AHEAD = 256  # entries that are read before somebody asks for them
 _CONFLICTS = 1000  # commits of others that came first, before giving up
+_jitter = random.SystemRandom()  # without a state: pauses must not move a training script's numbers, nor be those of a forked neighbour
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Log:
                 return self._try_create(number, commit_id, raw)
             except StoreUnavailable as error:
                 # The put may have happened. Trying the same number with the same id settles it either way.
-                pause = random.uniform(0.5, 1.0) * min(4.0, 0.05 * 2**attempt)
+                pause = _jitter.uniform(0.5, 1.0) * min(4.0, 0.05 * 2**attempt)
                 time.sleep(max(pause, min(_RETRY_AFTER, error.retry_after or 0.0)))
         return self._try_create(number, commit_id, raw)
 

@@ -1,6 +1,7 @@
 """The commit log: numbering, requests, conflicts, lost acknowledgements, damage."""
 
 import json
+import random
 import uuid
 
 import pytest
@@ -151,6 +152,12 @@ def test_an_unknown_outcome_is_tried_again(store):
     faulty = FaultStore(store, [Fault("put", "unavailable", 7)])
     assert Log(faulty, "log").append(say("once")).number == 1
     assert said(Log(store, "log")) == ["once"]
+
+
+def test_trying_again_draws_none_of_the_callers_random_numbers(store):
+    before = random.getstate()
+    Log(FaultStore(store, [Fault("put", "unavailable", 3)]), "log").append(say("a"))
+    assert random.getstate() == before
 
 
 def test_a_store_that_stays_away_is_an_error(store):
