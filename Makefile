@@ -18,7 +18,7 @@ demo: $(VENV)/.installed-demo  ## Pictures in, trained and served model out; DAT
 	$(BIN)/dataplane demo $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.installed-test  ## All tests, with coverage
-	$(BIN)/python -m pytest --cov=dataplane --cov=tiering --cov=loaders --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov=dataplane --cov=tiering --cov=loaders --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.installed-lint  ## Style, format, types, and the direction of imports
 	$(BIN)/ruff check .
