@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
+TASKS ?= jpeg jpeg-uint8 jpeg-q90 pixels raw tokens start accelerators resume
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -26,8 +28,10 @@ lint: $(VENV)/.installed-lint  ## Style, format, types, and the direction of imp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-bench  ## Compare with the peers; DATA=DIR uses your own pictures
-	$(BIN)/python -m benchmarks run jpeg --peers all $(if $(DATA),--data "$(DATA)")
+bench: $(VENV)/.installed-bench  ## Compare with the peers; DATA=DIR uses your own pictures, TASKS="raw start" asks for these
+	@for task in $(TASKS); do \
+		$(BIN)/python -m benchmarks run $$task $(if $(DATA),--data "$(DATA)") || test $$? -eq 3 || exit 1; \
+	done
 
 docs: $(VENV)/.installed-docs  ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: `list` and `run`.
+"""The command line of the benchmarks: `list`, `run` and `report`.
 
 With `--json` one document goes to standard output and nothing else; progress always goes to standard error. Exit codes: 0 done; 1 nothing
 could be measured; 2 wrong usage; 3 done, but a contender failed and is listed. A target that is missed is told, and is no failure of a run.
@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import harness, limits, machine, report
+from benchmarks import harness, limits, machine, pages, report
 from benchmarks.datasets import NoPhotographs
 from benchmarks.tasks import TASKS, CannotPrepare, Contender, LimitTask, Prepared, Request, Task, load_task
 
 RESULTS = harness.PROJECT / "benchmarks" / "results"
+PAGE = harness.PROJECT / "docs" / "benchmarks.md"
 FAILED, SOME_FAILED = 1, 3
 BUSY = 0.25
 
@@ -93,7 +94,7 @@ def run_task(
 ) -> None:
     """Measure a task's contenders in turns and report the median, lowest and highest rate of each; or its figures against limits.
 
-    About four minutes for all contenders of `jpeg` on two cores, less than three for each of the others. Have nothing else running: figures
+    About eight minutes for all contenders of `jpeg` on two cores, less than six for each of the others. Have nothing else running: figures
     of one run are comparable with each other, and with those of another run only on an idle machine.
     """
     task = _task(task_name)
@@ -109,7 +110,7 @@ def run_task(
     prepared = _prepared(task, Request(data=data, cache=cache / "data", samples=wanted, threads=threads))
     try:
         if isinstance(task, LimitTask):
-            values = limits.run(task, prepared.job, schedule, logs=folder, tell=_tell)
+            values = limits.run(task, prepared.job, schedule, logs=folder, environments=cache / "envs", tell=_tell)
             document = report.limit_document(values, task=task, data=prepared.data, **about)
         else:
             outcomes = harness.run(contenders, prepared.job, schedule, logs=folder, environments=cache / "envs", tell=_tell)
@@ -124,6 +125,31 @@ def run_task(
         Console().print(report.limit_table(document) if isinstance(task, LimitTask) else report.table(document))
         Console(soft_wrap=True, highlight=False).print(f"Written: {', '.join(map(str, kept))}; logs of the contenders beside the first.")
     raise typer.Exit(_exit_code(document))
+
+
+@app.command("report")
+def report_runs(
+    *,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put it into docs/benchmarks.md, and the plots beside, instead of printing it.")
+    ] = False,
+) -> None:
+    """The newest kept run of each task as tables in Markdown: what stands in docs/benchmarks.md.
+
+    Example: python -m benchmarks run jpeg --save && python -m benchmarks report --write
+    """
+    runs = pages.newest(RESULTS, TASKS)
+    made = pages.page(runs, images="images/benchmarks")
+    if not write:
+        typer.echo(made)
+        return
+    images = PAGE.parent / "images" / "benchmarks"
+    images.mkdir(parents=True, exist_ok=True)
+    for path, run in runs:
+        if path.with_suffix(".svg").exists():
+            shutil.copyfile(path.with_suffix(".svg"), images / f"{run['task']}.svg")
+    PAGE.write_text(pages.replaced(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+    _tell(f"{PAGE}: {len(runs)} runs")
 
 
 def _prepared(task: Task | LimitTask, request: Request) -> Prepared:

@@ -15,7 +15,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -193,12 +193,22 @@ def _write_tars(folder: Path, sources: list[Path], repeats: tuple[int, ...], *, 
     order = np.random.default_rng(0).permutation(len(samples))
     for shard, members in enumerate(np.array_split(order, min(shards, len(samples)))):
         tar = folder / f"shard-{shard:05d}.tar"
-        with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for label, repeat in (samples[i] for i in members):
-                stem = f"{label_name(label)}_{repeat:05d}"
-                _add(archive, f"{stem}.jpg", sources[label].read_bytes())
-                _add(archive, f"{stem}.cls", label_name(label).encode())
+        write_tar(tar, _members([samples[i] for i in members], sources))
         tar.with_suffix(".idx").write_text("\n".join(index_lines(tar)) + "\n", encoding="utf-8")
+
+
+def _members(samples: list[tuple[int, int]], sources: list[Path]) -> Iterator[tuple[str, bytes]]:
+    for label, repeat in samples:
+        stem = f"{label_name(label)}_{repeat:05d}"
+        yield f"{stem}.jpg", sources[label].read_bytes()
+        yield f"{stem}.cls", label_name(label).encode()
+
+
+def write_tar(tar: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """A plain tar of these names and contents, in their order."""
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members:
+            _add(archive, name, data)
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

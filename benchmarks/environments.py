@@ -29,11 +29,13 @@ class EnvironmentFailed(RuntimeError):
 class Environment:
     """Exact requirements (`name==version`), installed without their own dependencies, which the project's environment has.
 
-    `requirements` is called when a run needs the environment, because a requirement may depend on what is installed.
+    `requirements` is called when a run needs the environment, because a requirement may depend on what is installed. What has no wheel is
+    built with the project's own setuptools. `needs` are packages of Debian and Ubuntu that have to be there before.
     """
 
     name: str
     requirements: Callable[[], tuple[str, ...]]
+    needs: tuple[str, ...] = ()
 
 
 def python_of(environment: Environment | None, *, under: Path) -> Path:
@@ -46,7 +48,7 @@ def python_of(environment: Environment | None, *, under: Path) -> Path:
     folder = under / environment.name
     marker = folder / COMPLETE
     if not marker.exists() or json.loads(marker.read_text(encoding="utf-8")) != list(requirements):
-        _build(folder, requirements)
+        _build(folder, requirements, environment.needs)
     return _interpreter(folder)
 
 
@@ -80,6 +82,21 @@ MOSAIC = Environment(
     ),
 )
 LITDATA = Environment("litdata", lambda: ("litdata==0.2.76", "lightning-utilities==0.15.2", "tifffile==2025.10.16"))
+MOSAIC_TORCHVISION = Environment("mosaic-torchvision", lambda: (*MOSAIC.requirements(), *_torchvision()))
+LITDATA_TORCHVISION = Environment("litdata-torchvision", lambda: (*LITDATA.requirements(), *_torchvision()))
+SPDL = Environment("spdl", lambda: ("spdl-core==0.8.0", "spdl-io==0.8.0"), needs=("libavdevice59",))
+FFCV = Environment(
+    "ffcv",
+    lambda: (
+        "ffcv==1.0.2",
+        "assertpy==1.1",
+        "fastargs==1.2.0",
+        "psutil==7.1.3",
+        "pytorch-pfn-extras==0.9.0",
+        "terminaltables==3.1.10",
+    ),
+    needs=("g++", "pkg-config", "libopencv-dev", "libturbojpeg0-dev"),
+)
 
 
 def _installed(requirement: str) -> bool:
@@ -90,7 +107,7 @@ def _installed(requirement: str) -> bool:
         return False
 
 
-def _build(folder: Path, requirements: tuple[str, ...]) -> None:
+def _build(folder: Path, requirements: tuple[str, ...], needs: tuple[str, ...]) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     venv.EnvBuilder(symlinks=True).create(folder)
@@ -98,13 +115,15 @@ def _build(folder: Path, requirements: tuple[str, ...]) -> None:
     paths = sysconfig.get_paths()
     (own / "project.pth").write_text("\n".join(dict.fromkeys((paths["purelib"], paths["platlib"]))) + "\n", encoding="utf-8")
     install = [sys.executable, "-m", "pip", "--python", str(_interpreter(folder)), "install", "--quiet", "--no-input", "--no-deps"]
+    install.append("--no-build-isolation")  # what is built against numpy and torch is built against those that it will meet
     try:
         done = subprocess.run([*install, *requirements], capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise EnvironmentFailed(f"installing {', '.join(requirements)} took more than {INSTALL_TIMEOUT_SECONDS} s") from error
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise EnvironmentFailed(f"could not install {', '.join(requirements)}: {lines[-1] if lines else 'pip gave no reason'}")
+        before = f"; it needs {' '.join(needs)}, installed before (apt install)" if needs else ""
+        raise EnvironmentFailed(f"could not install {', '.join(requirements)}: {lines[-1] if lines else 'pip gave no reason'}{before}")
     marker = folder / COMPLETE
     marker.with_suffix(".new").write_text(json.dumps(list(requirements)), encoding="utf-8")
     os.replace(marker.with_suffix(".new"), marker)

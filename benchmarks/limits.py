@@ -12,25 +12,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environments import EnvironmentFailed, python_of
 from benchmarks.harness import ContenderFailed, ContenderProcess, Schedule
 from benchmarks.tasks import Contender, LimitTask
 
 
 @dataclass(slots=True)
 class Measured:
-    """The values of each figure, one a round, and what else a probe has told; `error` is None if all rounds went well."""
+    """The values of each figure, one a round, and what else a probe has told; `error` is None if all rounds went well.
+
+    `beside` has the answers of peers' probes by their names, with an `error` instead of figures where one cannot."""
 
     figures: dict[str, list[float]] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def run(task: LimitTask, job: Mapping[str, Any], schedule: Schedule, *, logs: Path, tell: Callable[[str], None]) -> Measured:
-    """All rounds of a probe, the first one dropped: it warms the page cache and compiles what is compiled once."""
+def run(
+    task: LimitTask, job: Mapping[str, Any], schedule: Schedule, *, logs: Path, environments: Path, tell: Callable[[str], None]
+) -> Measured:
+    """All rounds of a probe, the first one dropped: it warms the page cache and compiles what is compiled once. Then each peer's, once."""
+    ours = Contender(task.name, task.module, task.summary, "", "ours")
     measured = Measured({limit.name: [] for limit in task.limits})
     try:
         for number in range(schedule.rounds + 1):
-            answer = _probe(task, job, schedule, logs / f"round-{number}.log")
+            answer = _probe(ours, job, schedule, logs / f"round-{number}.log", environments)
             measured.notes = answer.get("notes", {})
             figures = answer["figures"]
             tell(f"{'warm-up' if number == 0 else f'round {number} of {schedule.rounds}'}: " + ", ".join(_shown(task, figures)))
@@ -40,6 +47,12 @@ def run(task: LimitTask, job: Mapping[str, Any], schedule: Schedule, *, logs: Pa
     except ContenderFailed as error:
         measured.error = str(error)
         tell(f"{task.name}: FAILED: {error}")
+    for peer in task.beside:
+        try:
+            measured.beside[peer.name] = _probe(peer, job, schedule, logs / f"{peer.name}.log", environments)
+        except (ContenderFailed, EnvironmentFailed, OSError) as error:
+            measured.beside[peer.name] = {"error": str(error)}
+        tell(f"{peer.name}: {measured.beside[peer.name]}")
     return measured
 
 
@@ -63,9 +76,9 @@ def memory(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024 / 1e6
 
 
-def _probe(task: LimitTask, job: Mapping[str, Any], schedule: Schedule, log: Path) -> dict[str, Any]:
-    contender = Contender(task.name, task.module, task.summary, "", "ours")
-    process = ContenderProcess(contender, python=Path(sys.executable), log=log, timeout_seconds=schedule.timeout_seconds)
+def _probe(prober: Contender, job: Mapping[str, Any], schedule: Schedule, log: Path, environments: Path) -> dict[str, Any]:
+    python = python_of(prober.environment, under=environments)
+    process = ContenderProcess(prober, python=python, log=log, timeout_seconds=schedule.timeout_seconds)
     try:
         return process.ask(job)
     finally:

@@ -13,26 +13,34 @@ from benchmarks.limits import Measured
 from benchmarks.tasks import LimitTask, Target, Task
 
 FORMAT = 1
+ERROR_CHARACTERS = 300
 COLOURS = {"ours": "#2f6fde", "peer": "#8a94a6", "bound": "#d9dde5"}
 
 
-def result(outcome: Outcome) -> dict[str, Any]:
-    """One contender's entry: median, lowest and highest of its measured rounds, or null and the error."""
+def result(outcome: Outcome, *, each: bool = False) -> dict[str, Any]:
+    """One contender's entry: median, lowest and highest of its measured rounds, or null and the error. `each` adds the seconds of one."""
     measured = outcome.error is None
+    median = statistics.median(outcome.rates) if measured else None
     return {
         "contender": outcome.contender.name,
         "role": outcome.contender.role,
         "unit": outcome.contender.unit,
-        "median": round(statistics.median(outcome.rates), 1) if measured else None,
-        "low": round(min(outcome.rates), 1) if measured else None,
-        "high": round(max(outcome.rates), 1) if measured else None,
-        "rates": [round(rate, 1) for rate in outcome.rates],
+        "median": None if median is None else _kept(median),
+        "low": _kept(min(outcome.rates)) if measured else None,
+        "high": _kept(max(outcome.rates)) if measured else None,
+        **({"seconds_each": None if median is None else _kept(1 / median)} if each else {}),
+        "rates": [_kept(rate) for rate in outcome.rates],
         "samples_per_round": outcome.samples,
         "setup": outcome.setup,
         "versions": dict(outcome.versions),
         "checks": dict(outcome.checks),
         "error": outcome.error,
     }
+
+
+def _kept(rate: float) -> float:
+    """A tenth of large figures, four digits of small ones."""
+    return round(rate, 1) if rate >= 1000 else float(f"{rate:.4g}")
 
 
 def document(
@@ -47,7 +55,7 @@ def document(
     started: datetime,
 ) -> dict[str, Any]:
     """The whole run as JSON values."""
-    results = compared([result(outcome) for outcome in outcomes])
+    results = compared([result(outcome, each=task.each) for outcome in outcomes])
     return {
         **_head(task, schedule, hardware, versions, started),
         "settings": {**settings, "seconds": schedule.seconds},
@@ -86,7 +94,8 @@ def limit_document(
             }
         )
     head = _head(task, schedule, hardware, versions, started)
-    return {**head, "data": dict(data), "limits": limits, "notes": dict(measured.notes), "error": measured.error}
+    beside = {"beside": measured.beside} if task.beside else {}
+    return {**head, "data": dict(data), "limits": limits, "notes": dict(measured.notes), **beside, "error": measured.error}
 
 
 def _head(
@@ -144,7 +153,7 @@ def table(run: Mapping[str, Any]) -> Table:
         caption=(
             f"{run['hardware']['cpu']}, {settings['threads']} threads or workers; median of {run['rounds']} rounds;"
             f" {data['samples']:,} samples an epoch, {data['mean_bytes'] / 1000:.0f} kB on average"
-            + "".join(f"\n{_told(target)}" for target in run.get("targets", ()))
+            + "".join(f"\n{told(target)}" for target in run.get("targets", ()))
         ),
     )
     shown.add_column("contender")
@@ -154,16 +163,27 @@ def table(run: Mapping[str, Any]) -> Table:
     shown.add_column("remark")
     for r in ranked(run["results"]):
         if r["error"] is not None:
-            shown.add_row(r["contender"], "–", "–", "–", "–", r["unit"], f"[red]failed:[/red] {r['error']}")
+            shown.add_row(r["contender"], "–", "–", "–", "–", r["unit"], f"[red]failed:[/red] {_first_of(r['error'])}")
             continue
         over = r["ours_over"]
         times = "–" if over is None or r["role"] == "ours" else f"{over['median']:.2f} ({over['low']:.2f}–{over['high']:.2f})"
-        remark = "a bound, not a peer" if r["role"] == "bound" else ""
-        shown.add_row(r["contender"], f"{r['median']:,.0f}", f"{r['low']:,.0f}", f"{r['high']:,.0f}", times, r["unit"], remark)
+        remark = "a bound, not a peer" if r["role"] == "bound" else f"{r['seconds_each']:.3g} s each" if "seconds_each" in r else ""
+        shown.add_row(r["contender"], *(_shown(r[key]) for key in ("median", "low", "high")), times, r["unit"], remark)
     return shown
 
 
-def _told(target: Mapping[str, Any]) -> str:
+def _first_of(error: str) -> str:
+    """A line of an error, so that a table stays one; the document and the log have all of it."""
+    line = error.strip().partition("\n")[0]
+    return line if len(line) <= ERROR_CHARACTERS else f"{line[: ERROR_CHARACTERS - 1]}…"
+
+
+def _shown(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:,.3g}"
+
+
+def told(target: Mapping[str, Any]) -> str:
+    """A line on a promise and what was reached."""
     reached, what = target["reached"], "reached" if target["holds"] else "MISSED"
     promised = f"{target['ours']} at least {target['at_least']:.2f} × {target['over']}"
     return f"target: {promised}: {what}, {reached['median']:.2f} ({reached['low']:.2f}–{reached['high']:.2f})"
@@ -172,6 +192,7 @@ def _told(target: Mapping[str, Any]) -> str:
 def limit_table(run: Mapping[str, Any]) -> Table:
     """The figures beside their limits, in the task's order."""
     notes = "; ".join(f"{name}: {value}" for name, value in run["notes"].items())
+    notes += "".join(f"\nbeside it, {name}: {_beside(answered)}" for name, answered in run.get("beside", {}).items())
     shown = Table(
         title=f"{run['task']}: {run['summary']}",
         caption=f"{run['hardware']['cpu']}; median of {run['rounds']} rounds, each a fresh process. {notes}",
@@ -186,6 +207,12 @@ def limit_table(run: Mapping[str, Any]) -> Table:
         values = [x["median"], x["low"], x["high"], x["at_most"]]
         shown.add_row(x["figure"], *("–" if value is None else f"{value:,.4g}" for value in values), x["unit"], remark)
     return shown
+
+
+def _beside(answered: Mapping[str, Any]) -> str:
+    if "error" in answered:
+        return f"cannot: {_first_of(answered['error'])}"
+    return ", ".join(f"{name} {value:,.4g}" for name, value in answered["figures"].items())
 
 
 def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -205,7 +232,7 @@ def plot(run: Mapping[str, Any], path: Path) -> None:
     names = [f"{r['contender']} (a bound)" if r["role"] == "bound" else r["contender"] for r in shown]
     axes.barh(names, medians, xerr=whiskers, color=[COLOURS[r["role"]] for r in shown], ecolor="#333333", capsize=3)
     for row, r in enumerate(shown):
-        axes.annotate(f"{r['median']:,.0f}", (0, row), xytext=(6, 0), textcoords="offset points", va="center", color="#111111")
+        axes.annotate(_shown(r["median"]), (0, row), xytext=(6, 0), textcoords="offset points", va="center", color="#111111")
     axes.set_xlabel(" or ".join(dict.fromkeys(r["unit"] for r in shown)))
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{run['task']}, {run['settings']['threads']} threads or workers, {run['hardware']['cpu']}", fontsize=9, loc="left")

@@ -31,7 +31,10 @@ _OWN = {
         "diff": "dataplane.versions.commands",
         "lineage": "dataplane.versions.commands",
     },
-    "Versions": dict.fromkeys(("tag", "clone", "append", "where", "split"), "dataplane.versions.commands"),
+    "Versions": {
+        **dict.fromkeys(("tag", "clone", "append", "where", "split"), "dataplane.versions.commands"),
+        "materialize": "dataplane.materialize.command",
+    },
     "Care": dict.fromkeys(("verify", "usage", "expire", "rm", "gc"), "dataplane.upkeep.commands"),
 }
 

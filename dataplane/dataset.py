@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
-from typing import Any, Final, TypeVar
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,16 @@ from dataplane.formats import open_shard
 from dataplane.formats.index import ShardIndex, read_index
 from dataplane.formats.protocol import ShardReader, Value
 from dataplane.manifest import Groups, open_shards, read_metadata
+from dataplane.memory import keep_freed_memory
 from dataplane.objects import Objects, past_damage
 from dataplane.refs import Digest, Foreign, ObjectRef
 from dataplane.schema import Schema
 from dataplane.shards import Piece, ShardRow, Shards, starts
 from dataplane.store import Store
 from dataplane.store.local import LocalStore
+
+if TYPE_CHECKING:
+    from dataplane.formats.tar import Reader as TarReader
 
 __all__ = ["Dataset", "Sample", "Shard", "Split"]
 
@@ -39,8 +44,9 @@ _INDEXES: Final = 512  # kept in memory a dataset: 10 to 50 kB each where sample
 _INDEX_BYTES: Final = 256 << 20  # of them: one of a million rows of a table has tens of megabytes
 _SHARDS_KEPT: Final = 4096  # rows of the manifest made into objects: about 1 kB each
 _AT_ONCE: Final = 8  # requests for different objects
+_TOGETHER: Final = 256  # samples that `each` looks up at once: half as many files may be open meanwhile
+_AT_HAND: Final = 64  # samples that `each` holds where it cannot read one after the other
 _TABLE_BYTES: Final = 16 << 20  # of shards, of a version far away: more is put aside
-_KEPT_BYTES: Final = 30 << 20  # the largest block that glibc learns from has 32 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Shard:
     def __init__(self, row: ShardRow, opened: _Opened) -> None:
         self.row = row
         self._opened = opened
+        self._first = row.pieces[0]
 
     def __len__(self) -> int:
         return self.row.live
@@ -68,7 +75,7 @@ class Shard:
     @property
     def index(self) -> ShardIndex:
         """Where the samples lie in its first object."""
-        return self._opened.index(self.row, self.row.pieces[0])
+        return self._opened.index(self.row, self._first)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -82,11 +89,7 @@ class Shard:
     def read_many(self, rows: Sequence[int], fields: Sequence[str] | None = None) -> list[dict[str, Value]]:
         """The fields of the samples in these rows, from all its objects, in the order asked for."""
         samples: list[dict[str, Value]] = [{} for _ in rows]
-        readers = [self._opened.reader(self.row, piece) for piece in self.row.pieces]
-        have = {name for reader in readers for name in reader.fields}
-        for name in fields or ():
-            if name not in have:
-                raise NotFound(f"{self.row.ref} has no field {name!r}; it has {', '.join(sorted(have))}")
+        readers = self._readers(fields)
         for reader, piece in zip(readers, self.row.pieces, strict=True):
             mine = None if fields is None else [name for name in fields if name in reader.fields]
             if mine is None or mine:
@@ -94,6 +97,34 @@ class Shard:
                 for sample, values in zip(samples, past_damage(self._opened.objects.store, piece.ref, read), strict=True):
                     sample.update(values)
         return samples
+
+    def holding(self, field: str) -> tuple[Piece, ShardIndex, ShardReader]:
+        """Its object that has a field. Raises `NotFound`."""
+        self._readers([field])
+        piece = next(piece for piece in self.row.pieces if field in self._opened.reader(self.row, piece).fields)
+        return piece, self._opened.index(self.row, piece), self._opened.reader(self.row, piece)
+
+    @property
+    def reads_singly(self) -> bool:
+        """Whether `each` works: its samples are files in one tar of a lake that is a folder."""
+        row = self.row
+        in_folder = isinstance(row.ref, Digest) and isinstance(self._opened.objects.store, LocalStore)
+        return in_folder and row.format == "tar" and len(row.pieces) == 1
+
+    def each(self, rows: Sequence[int], fields: Sequence[str] | None = None) -> Iterator[dict[str, Value]]:
+        """What `read_many` gives, each sample read when it is asked for; only where it `reads_singly`."""
+        (reader,) = self._readers(fields)
+        return cast("TarReader", reader).each(rows, fields)
+
+    def _readers(self, fields: Sequence[str] | None) -> list[ShardReader]:
+        """Of its objects. Raises `NotFound` where none has one of the fields."""
+        readers = [self._opened.reader(self.row, piece) for piece in self.row.pieces]
+        if fields:
+            have = {name for reader in readers for name in reader.fields}
+            for name in fields:
+                if name not in have:
+                    raise NotFound(f"{self.row.ref} has no field {name!r}; it has {', '.join(sorted(have))}")
+        return readers
 
 
 class Split(Sequence[Sample]):
@@ -117,6 +148,11 @@ class Split(Sequence[Sample]):
         return _joined([shards.sizes[rows] for shards, rows in self._tables])
 
     @cached_property
+    def tokens(self) -> npt.NDArray[np.int64]:
+        """Of each shard's token column (see `formats.parquet_tokens`), as far as the manifest knows: -1 where it does not."""
+        return _joined([shards.tokens[rows] for shards, rows in self._tables])
+
+    @cached_property
     def _starts(self) -> npt.NDArray[np.int64]:
         """The first item of each shard, and how many there are."""
         return starts(self.counts)
@@ -137,9 +173,7 @@ class Split(Sequence[Sample]):
         return self.read_many([index])[0]
 
     def __iter__(self) -> Iterator[Sample]:
-        step = 64
-        for start in range(0, len(self), step):
-            yield from self.read_many(range(start, min(len(self), start + step)))
+        return self.each(range(len(self)))
 
     def key(self, key: str) -> Sample:
         """The sample with this key. The first call reads the metadata's keys, later ones cost what `self[i]` does. Raises `NotFound`."""
@@ -158,40 +192,81 @@ class Split(Sequence[Sample]):
         """Samples in the order asked for, or just some of their fields. Those of one shard share requests, several shards are read at once,
         and everything is checked as its format does it (see `past_damage`). A field that a sample lacks, or all of its shard, is absent
         from it; one that the dataset does not have is `NotFound`."""
+        runs, places = self._runs(indices)
+        found: list[Any] = [None] * len(places)
+        read = partial(self._read, fields=self._known(fields))
+        for run, samples in zip(runs, self._by_shard(read, runs), strict=True):
+            for place, sample in zip(run.places.tolist(), samples, strict=True):
+                found[place] = sample
+        return found
+
+    def each(self, indices: Sequence[int], fields: Sequence[str] | None = None) -> Iterator[Sample]:
+        """What `read_many` gives, one sample after the other, for whoever does not keep them. Files of a lake in a folder are read when it
+        is their turn: then memory of one that is let go of serves the next, still in the processor's cache. Until it ends or is dropped,
+        it may hold 128 files open. Of other stores and formats, and of what was adopted, 64 samples are read at once. What `read_many`
+        raises is raised where its sample's turn comes. An iterator is for one thread; several may have one each."""
+        wanted = self._known(fields)
+        for start in range(0, len(indices), _TOGETHER):
+            runs, places = self._runs(indices[start : start + _TOGETHER])
+            if not all(run.shard.reads_singly for run in runs):
+                for few in range(0, len(places), _AT_HAND):
+                    yield from self.read_many(places[few : few + _AT_HAND].tolist(), fields)
+                continue
+            keep_freed_memory()
+            turns: list[Any] = [None] * len(places)
+            for run in runs:
+                samples = self._one_by_one(run, wanted)
+                for place in run.places.tolist():
+                    turns[place] = samples
+            for samples in turns:
+                yield next(samples)
+
+    def _known(self, fields: Sequence[str] | None) -> _Fields:
+        return _Fields(fields, frozenset(field.name for field in self.dataset.schema.fields))
+
+    def _runs(self, indices: Sequence[int]) -> tuple[list[_Run], npt.NDArray[np.int64]]:
+        """Samples by shard, and where they are, counted from the start."""
         places = self._from_start(indices)
         numbers = np.searchsorted(self._starts, places, "right") - 1
         order = np.argsort(numbers, kind="stable")
-        runs = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
-        known = {field.name for field in self.dataset.schema.fields}
-
-        def read(run: npt.NDArray[np.int64]) -> list[Sample]:
-            number = int(numbers[run[0]])
+        cuts = [0, *(np.flatnonzero(np.diff(numbers[order])) + 1).tolist(), len(order)] if len(order) else []
+        runs = []
+        for start, stop in pairwise(cuts):
+            which = order[start:stop]
+            number = int(numbers[which[0]])
             shard = self.shards[number]
-            rows = shard.rows(places[run] - self._starts[number]).tolist()
-            mine = None if fields is None else [name for name in fields if name not in known or name in shard.fields]
-            values, index = shard.read_many(rows, mine), shard.index
-            return [Sample(index.key(row), value, told) for row, value, told in zip(rows, values, index.described(rows), strict=True)]
+            runs.append(_Run(shard, shard.rows(places[which] - self._starts[number]).tolist(), which))
+        return runs, places
 
-        found: dict[int, Sample] = {}
-        for run, samples in zip(runs, self._each(read, runs, np.unique(numbers).tolist()), strict=True):
-            found.update(zip(run.tolist(), samples, strict=True))
-        return [found[place] for place in range(len(indices))]
+    def _one_by_one(self, run: _Run, fields: _Fields) -> Iterator[Sample]:
+        index, values = run.shard.index, run.shard.each(run.rows, fields.of(run.shard))
+        for key, told in zip(index.keys_at(run.rows), index.described(run.rows), strict=True):
+            yield Sample(key, next(values), told)
 
-    def _each(self, read: Callable[[A], B], runs: Sequence[A], shards: Iterable[int]) -> list[B]:
+    def _read(self, run: _Run, *, fields: _Fields) -> list[Sample]:
+        values, index = run.shard.read_many(run.rows, fields.of(run.shard)), run.shard.index
+        return list(map(Sample, index.keys_at(run.rows), values, index.described(run.rows)))
+
+    def _by_shard(self, read: Callable[[_Run], B], runs: Sequence[_Run]) -> list[B]:
         """What `read` gives of each shard. Of a folder one after the other: there, threads cost more than they save."""
-        if not isinstance(self.dataset.store, LocalStore) or any(_is_remote(self.shards[number].row) for number in shards):
+        if not self._is_near(runs):
             return _side_by_side(read, runs)
-        _keep_freed_memory()
+        keep_freed_memory()
         return [read(run) for run in runs]
+
+    def _is_near(self, runs: Sequence[_Run]) -> bool:
+        """All of it lies in folders of this machine, without a tier in front."""
+        return isinstance(self.dataset.store, LocalStore) and not any(_is_remote(run.shard.row) for run in runs)
 
     def _from_start(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
         """Indices as they count from the start. Raises `IndexError`."""
         asked = np.fromiter(map(operator.index, indices), np.int64, len(indices))
-        places = np.where(asked < 0, asked + len(self), asked)
-        outside = np.flatnonzero((places < 0) | (places >= len(self)))
-        if len(outside):
-            raise IndexError(f"{self} has {len(self)} samples; there is none at {asked[outside[0]]}")
-        return places
+        if not len(asked):
+            return asked
+        least, most = int(asked.min()), int(asked.max())
+        if least < -len(self) or most >= len(self):
+            raise IndexError(f"{self} has {len(self)} samples; there is none at {most if most >= len(self) else least}")
+        return np.where(asked < 0, asked + len(self), asked) if least < 0 else asked
 
     def _locate(self, index: int) -> tuple[int, int]:
         """The shard of a sample, and its row there."""
@@ -199,6 +274,29 @@ class Split(Sequence[Sample]):
         shard = int(np.searchsorted(self._starts, place, "right")) - 1
         row = self.shards[shard].rows(np.array([place - self._starts[shard]]))
         return shard, int(row[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Samples of one shard: the rows they have there, and which ones they are of those that were asked for."""
+
+    shard: Shard
+    rows: list[int]
+    places: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """The fields asked for (None: all), and those that the dataset has."""
+
+    asked: Sequence[str] | None
+    known: frozenset[str]
+
+    def of(self, shard: Shard) -> list[str] | None:
+        """What to ask of a shard: a field that the dataset has, and this shard does not, is nothing to complain of."""
+        if self.asked is None:
+            return None
+        return [name for name in self.asked if name not in self.known or name in shard.fields]
 
 
 class Dataset:
@@ -402,14 +500,6 @@ def _is_remote(row: ShardRow) -> bool:
     return any(
         isinstance(piece.ref, Foreign) and "://" in piece.ref.url and not piece.ref.url.startswith("file://") for piece in row.pieces
     )
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed, up to 64 MB, and hand it out again. It gives memory at the top of its heap back otherwise, and
-    has to fault it in anew for each batch of samples, which takes as long as reading them. A larger block that is freed teaches it (glibc
-    adapts its thresholds to that); nobody touches this one, so it costs nothing."""
-    np.empty(_KEPT_BYTES, np.uint8)
 
 
 def _aside(size: int) -> Aside | None:

@@ -152,6 +152,38 @@ class Group:
             self._sizes.setdefault(name, []).append(size_of(value))
         self._keys[key] = None
 
+    def place(
+        self,
+        key: str,
+        name: str,
+        buffer: npt.NDArray[np.uint8],
+        at: int,
+        size: int,
+        *,
+        image: ImageInfo | None = None,
+        before: tuple[str, bytes] | None = None,
+    ) -> None:
+        """`add` of a sample whose bytes lie in memory as a tar needs them, see `dataplane.formats.tar.Writer.place`: the field `name` of
+        `size` bytes at `at` of `buffer`, and `before` it a second one. For shards of which all fields lie in the tar. Raises
+        `InvalidArgument` as `add` does; nothing is written to the buffer then."""
+        if key in self._keys:
+            raise InvalidArgument(f"{key!r} is the key of a sample of this shard already")
+        tar = self._writers.get("tar")
+        if tar is None:
+            tar = self._writers["tar"] = self._open("tar")
+        tar.place(key, name, buffer, at, size, image=image, before=before)
+        for field, value in ((name, b""), before) if before else ((name, b""),):
+            if field not in self._fields:
+                self._formats[field] = "tar"
+                self._fields[field] = field_of(field, value, "tar", picture=field == name and image is not None)
+            self._sizes.setdefault(field, []).append(size if field == name else len(value))
+        self._keys[key] = None
+
+    def flush(self) -> None:
+        """Write what was placed: its buffer is the caller's again."""
+        if "tar" in self._writers:
+            self._writers["tar"].flush()
+
     def finish(self, objects: Objects, split: str) -> ShardRow:
         """Put the objects and their indexes into the lake. The row that names them."""
         if not self._writers:  # samples that have nothing but their keys
@@ -176,6 +208,7 @@ class Group:
             first.index,
             len(self),
             sum(map(sum, self._sizes.values())),
+            tokens=self._writers["parquet"].tokens if "parquet" in self._writers else None,
             median_bytes={name: int(statistics.median(sizes)) for name, sizes in sorted(self._sizes.items())},
             beside=tuple(beside),
         )

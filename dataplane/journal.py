@@ -69,15 +69,18 @@ class Journal:
         self._stop = threading.Event()
         self._finished = False
         self._beating = threading.Thread(target=self._beat, name="dataplane-heartbeat", daemon=True)
-        self._append(
-            {
-                "type": "begin",
-                "dataset": dataset,
-                "about": dict(about or {}),
-                **Process.own().to_json(),
-            }
-        )
-        _open.add(self.id)
+        begin = {
+            "type": "begin",
+            "dataset": dataset,
+            "about": dict(about or {}),
+            **Process.own().to_json(),
+        }
+        _open.add(self.id)  # before others see it
+        try:
+            self._append(begin)
+        except BaseException:
+            _open.discard(self.id)
+            raise
 
     def __enter__(self) -> Journal:
         self._beating.start()

@@ -60,6 +60,14 @@ class Lake:
         """The version `NAME@7`, `NAME@TAG`, or the newest of `NAME`. Raises `NotFound`."""
         return Dataset(self.store, self.catalog.version(spec))
 
+    def materialize(self, spec: str, *, size: int | None = None, max_side: int | None = None, to: str | None = None) -> Dataset:
+        """A dataset of the pictures of a version as pixels, for runs that are bound by decoding: made, or brought up to date. See
+        `dataplane.materialize`, which has more options; which samples could not be decoded is in its version's `bad`."""
+        from dataplane.materialize import MaterializeOptions, materialize
+
+        made = materialize(self, spec, options=MaterializeOptions(size=size, max_side=max_side), to=to)
+        return self.dataset(f"{made.name}@{made.version}")
+
     def log(self, kind: LogKind, name: str) -> Log:
         """The commit log of a run or of a model. It may be empty."""
         return Log(self.store, f"{kind}/{check_name(name, kind[:-1])}/log")

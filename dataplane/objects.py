@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
@@ -17,6 +17,7 @@ from dataplane.errors import AlreadyExists, CorruptObject, NotFound, SourceChang
 from dataplane.ranges import Span, clip, resolve
 from dataplane.refs import Digest, Foreign, ObjectRef
 from dataplane.store import Draft, Offer, ReadMatching, Reject, Store, open_store, split_url
+from dataplane.store.local import LocalStore
 from dataplane.sweeps import Keeper
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Objects:
         self.store = store
         self._keeper = Keeper(store)
 
-    def put(self, data: bytes, *, suffix: str) -> Digest:
-        """Store `data` durably; equal bytes are stored once, and checked again then."""
-        ref = digest_bytes(data, suffix)
+    def put(self, data: bytes, *, suffix: str, ref: Digest | None = None) -> Digest:
+        """Store `data` durably; equal bytes are stored once, and checked again then. `ref`: its digest, where known."""
+        ref = ref or digest_bytes(data, suffix)
         self._create(ref, data)
         return ref
 
@@ -104,6 +105,14 @@ class Objects:
             raise SourceChanged(f"{error}; adopt it again, which makes a new version") from error
         except NotFound as error:
             raise NotFound(f"{ref}: this adopted object is gone; put it back, or leave its samples out with `where`") from error
+
+    def pieces(self, ref: ObjectRef, *, starts: Sequence[int], lengths: Sequence[int]) -> Iterator[bytes | memoryview]:
+        """What `ranges` gives, one after the other: where the store is a folder, each is read when it is asked for."""
+        if not starts:
+            return iter(())
+        if isinstance(ref, Digest) and isinstance(self.store, LocalStore):
+            return self.store.pieces(ref.path, starts=starts, lengths=lengths)
+        return iter(self.ranges(ref, starts=starts, lengths=lengths))
 
     def _checked(self, ref: Digest) -> memoryview:
         data = memoryview(self.store.get(ref.path).buffer())

@@ -19,8 +19,8 @@ A domain is at least 1, so a derivation never equals a draw, and different (doma
 draws with `bounded` only and a sample's parameters come from `uniforms` only: even if two keys met by chance (2^-63 for a pair), the two
 would read different blocks. Order and sample streams therefore never coincide.
 
-Every function here can be called from Python and from compiled code, releases the GIL, keeps no state and is thread-safe. Results are
-the same on every platform: integers only, and one exact scaling to double.
+Every function here can be called from Python and from compiled code, keeps no state and is thread-safe; all but `sample_stream` release
+the GIL. Results are the same on every platform: integers only, and one exact scaling to double.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from dataplane.errors import InvalidArgument
-from dataplane.jit import compiled
+from dataplane.jit import brief, compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +54,12 @@ class Domain(IntEnum):
     """What is delivered in place of a bad sample: words (epoch, attempt, position)."""
     BATCH = 5
     """How the samples of one batch are mixed: words (epoch, 0, position of its first sample)."""
+    BLEND = 6
+    """In which of its phases each lane shares its slots out to the components of a mixture: words (node, 0, 0)."""
+    COMPONENT = 7
+    """The seed of a component of a mixture, for its orders and substitutes: words (component, 0, 0)."""
+    STREAM = 8
+    """Permutation of the shards that an epoch's stream of tokens is laid out of: words (epoch, 0, 0)."""
 
 
 _M0 = np.uint64(0xD2511F53)
@@ -104,7 +110,7 @@ def derive(seed: int, domain: int, a: int, b: int, c: int) -> int:
     return int((np.uint64(words[1]) << _32 | np.uint64(words[0])) >> _1)
 
 
-@compiled
+@brief
 def sample_stream(seed: int, component: int, epoch: int, position: int, op: int) -> int:
     """The stream of one operation on one sample, to be read with `uniforms`.
 

@@ -65,7 +65,8 @@ class ShardRow:
     """One shard of a version: an object that holds samples, and `beside` it, row for row, objects that hold more fields of theirs.
 
     `samples` counts what the shard holds; `selected` is None where the version wants all of it, else a bitmap (bit i of byte i // 8,
-    lowest first) over its rows. `bytes` are those of all fields of all samples it holds.
+    lowest first) over its rows. `bytes` are those of all fields of all samples it holds, `tokens` those of its token column (see
+    `formats.parquet_tokens`), None where it has none or nobody counted them.
     """
 
     split: str
@@ -123,6 +124,7 @@ class ShardRow:
             "samples": self.samples,
             "bytes": self.bytes,
             "median_bytes": dict(self.median_bytes),
+            **({} if self.tokens is None else {"tokens": self.tokens}),
             **({"beside": [_piece_to_json(piece) for piece in self.beside]} if self.beside else {}),
         }
 
@@ -137,6 +139,7 @@ class ShardRow:
             first.index,
             value["samples"],
             value["bytes"],
+            tokens=value.get("tokens"),
             median_bytes=value["median_bytes"],
             beside=tuple(_piece_from_json(piece) for piece in value.get("beside", ())),
         )
@@ -206,6 +209,12 @@ class Shards(Sequence[ShardRow]):
     def sizes(self) -> npt.NDArray[np.int64]:
         """Of the first object of each shard, in bytes."""
         return _int64(self._columns.columns(["size"]).column("size"))
+
+    @property
+    def tokens(self) -> npt.NDArray[np.int64]:
+        """Those that the version wants of each shard's token column; -1 where nobody counted them, or where it wants only some samples."""
+        counted = numbers(self._columns.columns(["tokens"]).column("tokens"), null=-1)
+        return np.where(self.live == self.samples, counted, -1).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -20,7 +20,8 @@ class Batch(Mapping[str, Any]):
 
     `epoch`, `positions` int64 [B]: where in the order the samples stand. `sample_keys`: the keys of what is in the arrays; a substitute
     has its own. `valid` bool [B]: False for samples that only fill up a padded last batch, and where a bad one was skipped, which leaves
-    zeros, and its key or "".
+    zeros, and its key or "". `components` int16 [B]: which dataset of a mixture each is of, by its number, zeros without one; and
+    `component_epochs` int64 [B]: which epoch of that dataset.
     """
 
     fields: Mapping[str, Any]
@@ -28,6 +29,8 @@ class Batch(Mapping[str, Any]):
     positions: npt.NDArray[np.int64]
     sample_keys: tuple[str, ...]
     valid: npt.NDArray[np.bool_]
+    components: npt.NDArray[np.int16]
+    component_epochs: npt.NDArray[np.int64]
 
     __eq__ = object.__eq__  # a Mapping would compare arrays
     __hash__ = object.__hash__

@@ -12,7 +12,7 @@ from loaders.kernels import colour
 from loaders.kernels.draws import draw_normal
 from loaders.kernels.warp import gather, warp_bilinear, warp_nearest
 from loaders.transforms.places import padded
-from loaders.transforms.plan import Erasure, Frame, Step, Warp
+from loaders.transforms.plan import Call, Erasure, Frame, Step, Warp
 
 __all__ = ["erase", "framed", "stepped"]
 
@@ -35,9 +35,18 @@ def stepped(image: Planes, steps: tuple[Step, ...]) -> Planes:
         if isinstance(step, Warp):
             source, image = image, np.empty_like(image)
             (warp_bilinear if step.bilinear else warp_nearest)(source, step.matrix, step.fill, image)
+        elif isinstance(step, Call):
+            image = _called(image, step)
         else:
             _COLOURS[step.kind](image, step.amount)
     return image
+
+
+def _called(image: Planes, step: Call) -> Planes:
+    """What a function of the user's makes of it."""
+    made = np.empty((*step.size, 3), np.uint8)
+    step.doer.do(np.ascontiguousarray(image.transpose(1, 2, 0)), step.stream, made)
+    return np.ascontiguousarray(made.transpose(2, 0, 1))
 
 
 def erase(image: NDArray[Any], erasure: Erasure) -> None:

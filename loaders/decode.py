@@ -1,5 +1,7 @@
 """Bytes of a sample to values: images to pixels, as they are stored, and text to numbers.
 
+**Nothing to decode.** Pixels that were decoded before (`dataplane materialize`) are used where the bytes lie.
+
 **Exact.** JPEGs are decoded as libjpeg-turbo's defaults do (accurate integer DCT, smooth chroma upsampling), so pixels equal Pillow's.
 What is not RGB becomes RGB by Pillow's conversion, with three rules: alpha is dropped (colours stay as they are, nothing is blended),
 16-bit values keep their high byte, and of an animation the first frame is taken. Colour profiles are not applied.
@@ -24,13 +26,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dataplane.errors import BadSample, FormatTooNew
+from dataplane.formats import npy
 from dataplane.formats.jpeg import Area
 from dataplane.formats.jpeg.crop import crop
 from loaders.kernels.jpeg import frame
 from loaders.orientation import inverse, known, oriented, swaps_sides
 from loaders.transforms import Box
 
-__all__ = ["Data", "Decoded", "Pixels", "Workspace", "decode", "decode_int64", "stored_shape"]
+__all__ = ["Data", "Decoded", "Part", "Pixels", "Workspace", "decode", "decode_int64", "decode_part", "part_of", "stored_shape"]
 
 Data: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -45,13 +48,14 @@ _NUMBER: Final = re.compile(rb"[+-]?[0-9]{1,19}")
 
 
 class Workspace:
-    """Scratch memory of one decoding thread; it grows to what images need, up to 64 MiB. Not thread-safe: one for each thread."""
+    """Scratch memory of one decoding thread; it grows to what images need, up to 64 MiB for each use. Not thread-safe: one for each
+    thread."""
 
     __slots__ = ("_bytes", "_pixels")
 
     def __init__(self) -> None:
         self._pixels: Pixels = np.empty(0, np.uint8)
-        self._bytes: Pixels = np.empty(0, np.uint8)
+        self._bytes: dict[int, Pixels] = {}
 
     def pixels(self, shape: tuple[int, int, int]) -> Pixels:
         """An array of this shape, contents undefined, until the next call."""
@@ -62,13 +66,26 @@ class Workspace:
             self._pixels = np.empty(size, np.uint8)
         return self._pixels[:size].reshape(shape)
 
-    def bytes(self, size: int) -> Pixels:
-        """At least `size` bytes, contents undefined, until the next call."""
+    def bytes(self, size: int, slot: int = 0) -> Pixels:
+        """At least `size` bytes, contents undefined, until the next call for this slot."""
         if size > _KEPT_BYTES:
             return np.empty(size, np.uint8)
-        if self._bytes.size < size:
-            self._bytes = np.empty(size, np.uint8)
-        return self._bytes
+        kept = self._bytes.get(slot)
+        if kept is None or kept.size < size:
+            kept = self._bytes[slot] = np.empty(size, np.uint8)
+        return kept
+
+
+class Part(NamedTuple):
+    """What is to be decoded: the bytes of an image of `shape` (height, width), down to its row `bottom` and no further if that is cheaper.
+    Its first pixel is at (y, x) of the stored image. `cut`: it is one of segments, cut out of the stored one."""
+
+    data: Pixels
+    shape: tuple[int, int]
+    y: int
+    x: int
+    bottom: int
+    cut: bool
 
 
 class Decoded(NamedTuple):
@@ -87,20 +104,40 @@ def decode(data: Data, *, height: int, width: int, box: Box, segments: Data = b"
     result may lie in `workspace` (until its next use). `data` is changed during the call if it is writable, and restored. Raises
     `BadSample`, or `CorruptObject` if `segments` are damaged or those of another file.
     """
+    part = part_of(data, height=height, width=width, box=box, segments=segments, workspace=workspace)
+    return Decoded(decode_part(part, workspace), part.y, part.x)
+
+
+def part_of(data: Data, *, height: int, width: int, box: Box, segments: Data = b"", workspace: Workspace, slot: int = 0) -> Part:
+    """The first half of `decode`, which is done soon: what `decode_part` is to decode. It may lie in the workspace, until the next call
+    for this slot."""
     if height * width > _MAX_PIXELS:
         raise BadSample(f"the image has {width} × {height} pixels; allowed are {_MAX_PIXELS:,} in all")
     view: Pixels = np.frombuffer(data, np.uint8)
+    bottom = box.y + box.height
     if len(segments):
         with suppress(FormatTooNew):  # without them more is decoded, to the same pixels
-            return _decode_segments(view, segments, (height, width), box, workspace)
-    bottom = box.y + box.height
-    if view[:3].tobytes() == b"\xff\xd8\xff":
-        pixels = _decode_jpeg(view, (height, width), bottom, workspace)
+            out = workspace.bytes(view.size, slot)
+            size, (x0, y0, x1, y1) = crop(view, segments, (width, height), Area(box.x, box.y, box.x + box.width, bottom), out)
+            return Part(out[:size], (y1 - y0, x1 - x0), y0, x0, bottom, cut=True)
+    return Part(view, (height, width), 0, 0, bottom, cut=False)
+
+
+def decode_part(part: Part, workspace: Workspace) -> Pixels:
+    """The second half of `decode`: its pixels."""
+    view, shape, _, _, bottom, cut = part
+    if cut:
+        return _decode_cut(view, shape, workspace)
+    start = view[: len(npy.MAGIC)].tobytes()
+    if start[:3] == b"\xff\xd8\xff":
+        pixels = _decode_jpeg(view, shape, bottom, workspace)
+    elif start == npy.MAGIC:
+        pixels = _stored_pixels(view, shape, workspace)
     else:
-        pixels = _decode_pillow(view, (height, width))
-    if pixels.shape[0] < min(bottom, height) or pixels.shape[1] != width:
-        raise _size_differs(pixels.shape, (height, width))
-    return Decoded(pixels, 0, 0)
+        pixels = _decode_pillow(view, shape)
+    if pixels.shape[0] < min(bottom, shape[0]) or pixels.shape[1] != shape[1]:
+        raise _size_differs(pixels.shape, shape)
+    return pixels
 
 
 def decode_int64(data: Data) -> int:
@@ -112,17 +149,14 @@ def decode_int64(data: Data) -> int:
     return number
 
 
-def _decode_segments(view: Pixels, segments: Data, shape: tuple[int, int], box: Box, workspace: Workspace) -> Decoded:
-    part = workspace.bytes(view.size)
-    size, (x0, y0, x1, y1) = crop(view, segments, shape[::-1], Area(box.x, box.y, box.x + box.width, box.y + box.height), part)
-    part, shown = part[:size], (y1 - y0, x1 - x0)
+def _decode_cut(view: Pixels, shape: tuple[int, int], workspace: Workspace) -> Pixels:
     try:
-        pixels = simplejpeg.decode_jpeg(part, buffer=workspace.pixels((*shown, 3)))
+        pixels: Pixels = simplejpeg.decode_jpeg(view, buffer=workspace.pixels((*shape, 3)))
     except ValueError as error:
-        pixels = _otherwise(error, part, shown)
-    if pixels.shape[:2] != shown:  # what the index takes for the size in the header was none
-        raise _size_differs(pixels.shape, shown)
-    return Decoded(pixels, y0, x0)
+        pixels = _otherwise(error, view, shape)
+    if pixels.shape[:2] != shape:  # what the index takes for the size in the header was none
+        raise _size_differs(pixels.shape, shape)
+    return pixels
 
 
 def _decode_jpeg(view: Pixels, shape: tuple[int, int], bottom: int, workspace: Workspace) -> Pixels:
@@ -140,6 +174,19 @@ def _decode_jpeg(view: Pixels, shape: tuple[int, int], bottom: int, workspace: W
             _decode_upper(view if view.flags.writeable else _copied(view, workspace), at_height, pixels)
     except ValueError as error:
         pixels = _otherwise(error, view, shape)
+    return pixels
+
+
+def _stored_pixels(view: Pixels, shape: tuple[int, int], workspace: Workspace) -> Pixels:
+    """The pixels in a NumPy file, where they lie if that is memory of the caller's own to write to: kernels are compiled for such."""
+    height, width, channels, start = npy.layout(view, expected=shape)
+    if (height, width) != shape:
+        raise _size_differs((height, width), shape)
+    stored = view[start : start + height * width * channels].reshape(height, width, channels)
+    if channels == 3 and stored.flags.writeable:
+        return stored
+    pixels = workspace.pixels((height, width, 3))
+    pixels[...] = stored
     return pixels
 
 
@@ -204,8 +251,11 @@ def _rgb(image: Image.Image) -> Pixels:
 
 def stored_shape(data: Data) -> tuple[int, int, int]:
     """(height, width, EXIF orientation) of the stored image, from its header. Raises `BadSample`."""
+    view: Pixels = np.frombuffer(data, np.uint8)
+    if view[: len(npy.MAGIC)].tobytes() == npy.MAGIC:
+        return *npy.layout(view)[:2], 1
     try:
-        with Image.open(io.BytesIO(np.frombuffer(data, np.uint8).data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(view.data), formats=_FORMATS) as image:
             orientation = _orientation(image)
             swapped = image.format == "TIFF" and swaps_sides(orientation)  # Pillow's size of a TIFF is that of the upright image
             return (image.width, image.height, orientation) if swapped else (image.height, image.width, orientation)
@@ -233,5 +283,5 @@ def _size_differs(got: tuple[int, ...], expected: tuple[int, int]) -> BadSample:
 
 def _unreadable(error: Exception) -> BadSample:
     if isinstance(error, UnidentifiedImageError):
-        return BadSample("not an image that can be read; readable are JPEG, PNG, WebP, BMP, TIFF and GIF")
+        return BadSample("not an image that can be read; readable are JPEG, PNG, WebP, BMP, TIFF, GIF, and NumPy files of pixels")
     return BadSample(f"the image cannot be decoded: {error}")

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from dataplane.dataset import Split
 from dataplane.errors import DataplaneError
 
-__all__ = ["Draw", "Feed", "FieldShape", "Hand", "Spot"]
-
-SpotT = TypeVar("SpotT", bound="Spot")
+__all__ = ["Closes", "Draw", "Feed", "FeedDescription", "FieldShape", "Hand", "Sizes", "Spot"]
 
 
 class Draw(NamedTuple):
@@ -31,10 +30,11 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FieldShape:
-    """The array of one sample of a field."""
+    """The array of one sample of a field. `ragged`: samples have different lengths, and a batch has a `Ragged` (shape (), uint8)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    ragged: bool = False
 
 
 class Spot(Protocol):
@@ -47,7 +47,26 @@ class Spot(Protocol):
 
     @property
     def where(self) -> str:
-        """The shard, and the row there: for messages when there is no key."""
+        """The object that its bytes lie in, as messages and reports call it."""
+        ...
+
+    @property
+    def row(self) -> int:
+        """Which it is there: for messages when there is no key."""
+        ...
+
+
+class FeedDescription(Protocol):
+    """What a user hands a loader that is no plain split: says how a feed is made of one. Frozen, and does no work before `feed`."""
+
+    @property
+    def split(self) -> Split:
+        """What it is made of."""
+        ...
+
+    def feed(self, split: Split, transform: Mapping[str, Any]) -> Feed:
+        """The feed of `split`: this description's own, read through a hot tier, or another version of it. `transform` is the loader's, by
+        field: a feed that needs none looks at nothing in it. Raises `InvalidArgument`."""
         ...
 
 
@@ -61,27 +80,53 @@ class Feed(Protocol):
 
     @property
     def identity(self) -> Mapping[str, str | int]:
-        """What a state must name to continue with the same samples: dataset, version, commit, split, and how they are made from it."""
+        """How the samples are made from the split, where that is not plain: {"field": "tokens", "length": 2048, "how": "concat"}. A state
+        names it beside dataset, version, commit and split, and continues only with what has the same."""
         ...
 
     @property
     def counts(self) -> npt.NDArray[np.int64]: ...
 
     @property
+    def grain(self) -> int:
+        """How many samples a job has at least: 1 where each is worth a thread's while."""
+        ...
+
+    @property
     def fields(self) -> Mapping[str, FieldShape]:
         """What it fills, by the names that batches have."""
         ...
 
-    def locate(self, groups: npt.NDArray[np.int64], items: npt.NDArray[np.int64], *, seed: int, epoch: int) -> Sequence[Any]:
-        """The spots of `items[n]` of group `groups[n]`, as the order of (seed, epoch) has them. Fetches nothing."""
+    def locate(self, groups: npt.NDArray[np.int64], items: npt.NDArray[np.int64], *, seed: int | None, epoch: int) -> Sequence[Any]:
+        """The spots of `items[n]` of group `groups[n]`, as the order of (seed, epoch) has them: that of storage, where `seed` is None.
+        Fetches nothing."""
         ...
 
-    def at(self, index: int, *, seed: int, epoch: int) -> Any:
+    def at(self, index: int, *, seed: int | None, epoch: int) -> Any:
         """The spot of sample `index`, counted through the groups: what takes a bad one's place is found so."""
         ...
 
     def hand(self) -> Hand:
         """What one thread works with."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A feed that holds on to something while it is used: processes."""
+
+    def close(self) -> None:
+        """Let go of it; where the feed is used again, it begins anew. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """What a feed with ragged fields offers besides."""
+
+    def sizes(self, field: str, spots: Sequence[Any]) -> tuple[npt.NDArray[np.int64], Any]:
+        """How many bytes a field of each sample has, as far as its index can be had: it is what room is reserved for, and may be wrong. And
+        what a hand of this feed wants to know again when it fills them: `RaggedPlaces.notes` has it."""
         ...
 
 
@@ -95,4 +140,16 @@ class Hand(Protocol):
 
     def place(self, read: Any, draw: Draw, arrays: Mapping[str, npt.NDArray[Any]], i: int) -> int:
         """Fill place `i` of the arrays of this feed's fields. How many bytes were used. Raises a `DataplaneError`."""
+        ...
+
+
+@runtime_checkable
+class FillsMany(Protocol):
+    """What a hand may offer besides: to fill all of a job's places at once, which takes less time than one after the other."""
+
+    def fill(
+        self, spots: Sequence[Any], draws: Sequence[Draw], places: Sequence[int], arrays: Mapping[str, npt.NDArray[Any]]
+    ) -> tuple[int, Sequence[str], Mapping[int, DataplaneError]]:
+        """Fill `places`, all of one epoch, of the arrays of this feed's fields, place i with `spots[i]` and `draws[i]`. How many bytes
+        were used, the key of each, and by place, in their order, the errors of those that could not be filled."""
         ...

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dataplane.errors import InvalidArgument
 from dataplane.formats.index import ImageInfo
+from dataplane.philox import sample_stream
+from dataplane.stages import Stage, enter
 from loaders.decode import Workspace, decode_int64
-from loaders.image import ImagePipeline
+from loaders.feed import Draw
+from loaders.image import Begun, ImagePipeline
 from loaders.source import FieldBytes
-from loaders.transforms import FieldTransform, ImageTransform, Int64
+from loaders.transforms import Bytes, FieldTransform, ImageTransform, ImageTransforms, Int64, Map
+from loaders.workers import hire
 
-__all__ = ["Draw", "Filler", "compile_transform"]
+__all__ = ["Draw", "Filler", "Integers", "RawBytes", "compile_transform"]
 
 _UNKNOWN = ImageInfo(0, 0, 0)  # the decoder reads the header then
-
-
-class Draw(NamedTuple):
-    """What a sample's random parameters are a function of, besides the op's ordinal."""
-
-    seed: int
-    component: int
-    epoch: int
-    position: int
 
 
 class Filler(Protocol):
@@ -46,8 +41,17 @@ class Filler(Protocol):
         """Scratch memory for one thread."""
         ...
 
-    def fill(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: Any) -> None:
-        """Write one sample to `out` [1, *shape]. Raises `BadSample`."""
+    def begin(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: Any, slot: int) -> Any:
+        """Do what is done soon to have one sample in `out` [1, *shape]: None where that was all, else what `finish` is to have, while
+        `field` lasts and nothing else was begun in this slot. Raises `BadSample`."""
+        ...
+
+    def finish(self, begun: Any, workspace: Any) -> None:
+        """Do the rest. Raises `BadSample`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it has: processes, where there are any. Idempotent."""
         ...
 
 
@@ -60,25 +64,29 @@ def compile_transform(transform: Mapping[str, FieldTransform | ImageTransform]) 
 
 def _compile(name: str, ops: FieldTransform | ImageTransform) -> Filler:
     if isinstance(ops, Int64):
-        return _Integer()
+        return Integers()
+    if isinstance(ops, Bytes):
+        return RawBytes()
     try:
-        return _Image(ImagePipeline(list(ops) if isinstance(ops, Sequence) else [ops]))
+        if isinstance(ops, Map):
+            return _Mapped(ops)
+        return _Image(ImageTransforms(tuple(ops) if isinstance(ops, Sequence) else (ops,)).done_by(hire))
     except InvalidArgument as error:
         raise InvalidArgument(f"transform of field {name!r}: {error}") from error
 
 
 class _Image:
-    def __init__(self, pipeline: ImagePipeline) -> None:
-        self._pipeline = pipeline
-        self.shape = pipeline.shape
-        self.dtype = pipeline.dtype
+    def __init__(self, transforms: ImageTransforms) -> None:
+        self._pipeline = ImagePipeline(transforms)
+        self.shape = transforms.shape
+        self.dtype = transforms.dtype
 
     def workspace(self) -> Workspace:
         return Workspace()
 
-    def fill(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: Workspace) -> None:
+    def begin(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: Workspace, slot: int) -> Begun:
         image = field.image or _UNKNOWN
-        self._pipeline.run(
+        return self._pipeline.begin(
             field.data,
             width=image.width,
             height=image.height,
@@ -90,15 +98,75 @@ class _Image:
             position=draw.position,
             out=out[0],
             workspace=workspace,
+            slot=slot,
         )
 
+    def finish(self, begun: Begun, workspace: Workspace) -> None:
+        self._pipeline.finish(begun, workspace)
 
-class _Integer:
+    def close(self) -> None:
+        for op in self._pipeline.transforms:
+            if isinstance(op, Map) and op.doer is not None:
+                op.doer.close()
+
+
+class _Mapped:
+    def __init__(self, op: Map) -> None:
+        if op.shape is None or op.dtype is None:
+            raise InvalidArgument(f"{op} must announce what fn makes of the bytes: give it shape=(…) and dtype=…")
+        self.shape: tuple[int, ...] = op.shape
+        self.dtype: np.dtype[Any] = op.dtype
+        self._random = op.random
+        self._doer = hire(op, op.shape)
+
+    def workspace(self) -> None:
+        return None
+
+    def begin(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: None, slot: int) -> tuple[Any, int, Any]:
+        stream = sample_stream(draw.seed, draw.component, draw.epoch, draw.position, 0) if self._random else 0
+        return field.data, stream, out.reshape(self.shape)
+
+    def finish(self, begun: tuple[Any, int, Any], workspace: None) -> None:
+        enter(Stage.TRANSFORM)
+        self._doer.do(*begun)
+
+    def close(self) -> None:
+        self._doer.close()
+
+
+class Integers:
+    """Decimal numbers in text."""
+
     shape: tuple[int, ...] = ()
     dtype = np.dtype(np.int64)
 
     def workspace(self) -> None:
         return None
 
-    def fill(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: None) -> None:
+    def begin(self, field: FieldBytes, draw: Draw, out: npt.NDArray[Any], workspace: None, slot: int) -> None:
         out[0] = decode_int64(field.data)
+
+    def finish(self, begun: None, workspace: None) -> None:
+        """There is no rest."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class RawBytes:
+    """Bytes as they are, into a place of a `RaggedPlaces`."""
+
+    shape: tuple[int, ...] = ()
+    dtype = np.dtype(np.uint8)
+
+    def workspace(self) -> None:
+        return None
+
+    def begin(self, field: FieldBytes, draw: Draw, out: Any, workspace: None, slot: int) -> None:
+        out.put(field.data)
+
+    def finish(self, begun: None, workspace: None) -> None:
+        """There is no rest."""
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dataplane.errors import DataplaneError
+from dataplane.stages import Stage, entering
 from loaders.batch import Batch
-from loaders.buffers import BufferPool
-from loaders.fields import Draw, Filler
+from loaders.buffers import Allocate, BufferPool
+from loaders.course import Part, Places, component_seed
+from loaders.feed import Feed, FieldShape, FillsMany, Hand, Sizes, Spot
+from loaders.leaving import heed
 from loaders.policy import ATTEMPTS, OnError, is_bad, substitutes
+from loaders.ragged import Note, RaggedPlaces
 from loaders.report import Bad
 from loaders.schedule import Step
-from loaders.source import FieldBytes, Reader, SampleSource, Spot
-from loaders.state import State
 from loaders.stats import Spent, Stats
 
 __all__ = ["BatchFiller", "Filling"]
@@ -29,124 +31,183 @@ _REASON: Final = 300  # characters of it in a report
 class Filling:
     """A batch that is being filled: its step, its samples, and the arrays they go to. Every sample is one thread's business."""
 
-    __slots__ = ("arrays", "bad", "keys", "spots", "state", "step", "valid")
+    __slots__ = ("arrays", "bad", "epoch", "keys", "parts", "places", "step", "valid")
 
-    def __init__(self, state: State, step: Step, spots: list[Spot], arrays: dict[str, npt.NDArray[Any]]) -> None:
-        self.state = state
+    def __init__(self, epoch: int, step: Step, places: Places, parts: Sequence[Part], arrays: dict[str, Any]) -> None:
+        self.epoch = epoch
         self.step = step
-        self.spots = spots
+        self.places = places
+        self.parts = parts
         self.arrays = arrays
-        self.keys = [""] * len(spots)
+        self.keys = [""] * len(places.spots)
         self.valid = step.valid.copy()
         self.bad: list[Bad] = []  # of positions that are this step's own, not of those that only pad it
 
     def batch(self, to_output: Any) -> Batch:
         """What is delivered, once it is filled."""
-        fields = {name: to_output(array) for name, array in self.arrays.items()}
-        return Batch(fields, self.state.epoch, self.step.positions, tuple(self.keys), self.valid)
+        fields = {name: a.ragged().map(to_output) if isinstance(a, RaggedPlaces) else to_output(a) for name, a in self.arrays.items()}
+        places = self.places
+        return Batch(fields, self.epoch, self.step.positions, tuple(self.keys), self.valid, places.components, places.epochs)
 
 
 class BatchFiller:
-    """Fills batches. Thread-safe: each thread gets a reader and workspaces of its own. What it puts where is a function of the version and
-    the filling's state and positions alone."""
+    """Fills batches. Thread-safe: each thread gets a hand of its own for each feed. What it puts where is a function of the feeds and the
+    places alone.
 
-    def __init__(self, source: SampleSource, fillers: Mapping[str, Filler], *, on_error: OnError, keep: int, stats: Stats) -> None:
-        self._source = source
-        self._fillers = fillers
+    `fields`: of all feeds together. One that a sample's own feed does not fill is zeros there. `reading`: the tier that samples are read
+    from, for who asks what a thread is doing.
+    """
+
+    def __init__(self, fields: Mapping[str, FieldShape], *, on_error: OnError, keep: int, stats: Stats, reading: Stage) -> None:
+        self._fields = fields
+        self._reading = reading
         self._on_error = on_error
         self._stats = stats
-        self._pool = BufferPool(keep=keep)
+        self._pool = BufferPool(keep=keep, fields=len(fields))
         self._local = threading.local()
 
-    def begin(self, state: State, step: Step, where: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> Filling:
-        """A batch of the samples that the order puts at the step's positions: `where` is (shards, items)."""
-        spots = self._source.locate(*where)
-        arrays = {name: self._pool.take((len(spots), *filler.shape), filler.dtype) for name, filler in self._fillers.items()}
-        return Filling(state, step, spots, arrays)
+    def keep(self, batches: int) -> None:
+        """From now on, have the memory of so many batches ready."""
+        self._pool.keep = batches
+
+    def allocate_with(self, allocate: Allocate, *, again: bool) -> None:
+        """From now on, have batches in memory that `allocate` gives. See `BufferPool.allocate_with`."""
+        self._pool.allocate_with(allocate, again=again)
+
+    def begin(self, epoch: int, step: Step, places: Places, parts: Sequence[Part]) -> Filling:
+        """A batch of the samples at `places`, which are of `parts`."""
+        n = len(places.spots)
+        arrays: dict[str, Any] = {
+            name: RaggedPlaces(n, self._pool) if field.ragged else self._pool.take((n, *field.shape), field.dtype)
+            for name, field in self._fields.items()
+        }
+        return Filling(epoch, step, places, parts, arrays)
 
     def fill(self, filling: Filling, start: int, stop: int) -> None:
         """Read and decode samples [start, stop) of a batch into their places."""
-        tools = self._tools()
         spent = Spent()
-        clock = time.perf_counter()
-        for i, fields in enumerate(tools.reader.read(filling.spots[start:stop]), start):
-            read = time.perf_counter()
-            try:
-                spent.bytes += self._place(filling, i, filling.spots[i], fields, tools)
-            except DataplaneError as error:
-                spent.bytes += self._replace(filling, i, error, tools)
-            done = time.perf_counter()
-            spent.samples += 1
-            spent.read_seconds += read - clock
-            spent.decode_seconds += done - read
-            clock = done
+        for name, array in filling.arrays.items():
+            if isinstance(array, RaggedPlaces):
+                array.lay_out(partial(_sizes, filling, name))
+        for number, places in filling.places.by_part(start, stop):
+            self._fill(filling, filling.parts[number], places, spent)
         self._stats.add(spent)
 
-    def _place(self, filling: Filling, i: int, spot: Spot, fields: Mapping[str, FieldBytes] | DataplaneError, tools: _Tools) -> int:
-        """Put the sample at `spot` into place `i`, with the random parameters of that place's position. How many bytes it had."""
-        if isinstance(fields, DataplaneError):
-            raise fields
-        state = filling.state
-        draw = Draw(state.seed, 0, state.epoch, int(filling.step.positions[i]))
-        for name, filler in self._fillers.items():
-            filler.fill(fields[name], draw, filling.arrays[name][i : i + 1], tools.workspaces[name])
-        filling.keys[i] = spot.key
-        return sum(len(fields[name].data) for name in self._fillers)
+    def _fill(self, filling: Filling, part: Part, places: Sequence[int], spent: Spent) -> None:
+        """The places of one part."""
+        spots, draws = filling.places.spots, filling.places.draws
+        self._blank(filling, part.feed, places)
+        _, hand, many = self._own(part.feed)
+        enter, decode = entering(), Stage.DECODE  # the look-up of a member is half of what a change costs
+        enter(self._reading)
+        if many is not None:
+            self._fill_many(filling, part, many, places, spent)
+            return
+        for i, found in zip(places, hand.read([spots[i] for i in places]), strict=False):  # what is unavailable ends it
+            heed()
+            try:
+                if isinstance(found, DataplaneError):
+                    raise found
+                enter(decode)
+                spent.bytes += hand.place(found, draws[i], filling.arrays, i)
+                filling.keys[i] = spots[i].key
+            except DataplaneError as error:
+                spent.bytes += self._replace(filling, i, error, part)
+            spent.samples += 1
+            enter(self._reading)
 
-    def _replace(self, filling: Filling, i: int, error: DataplaneError, tools: _Tools) -> int:
+    def _fill_many(self, filling: Filling, part: Part, hand: FillsMany, places: Sequence[int], spent: Spent) -> None:
+        """The places of one part, together."""
+        heed()
+        size, keys, errors = hand.fill(filling.places.spots, filling.places.draws, places, filling.arrays)
+        spent.bytes += size
+        spent.samples += len(places)
+        if len(keys) == len(filling.keys):
+            filling.keys[:] = keys
+        else:
+            for i, key in zip(places, keys, strict=True):
+                filling.keys[i] = key
+        for i, error in errors.items():
+            spent.bytes += self._replace(filling, i, error, part)
+
+    def _blank(self, filling: Filling, feed: Feed, places: Sequence[int]) -> None:
+        """Zeros where this feed has no field: the memory may hold an older batch."""
+        for name, array in filling.arrays.items():
+            if name not in feed.fields:
+                array[list(places)] = 0
+
+    def _replace(self, filling: Filling, i: int, error: DataplaneError, part: Part) -> int:
         """Do with place `i`, whose own sample failed, what `on_error` says. How many bytes there are in it now."""
-        spot = filling.spots[i]
+        spot = filling.places.spots[i]
         if self._on_error == "raise" or not is_bad(error):
-            raise self._blaming(spot, error) from error
+            raise _blaming(part, spot, error) from error
         key, size = _key(spot), 0
         if self._on_error == "skip":
             for array in filling.arrays.values():
                 array[i] = 0  # its memory may hold a part of this sample, or an older batch
             filling.keys[i], filling.valid[i] = key or "", False
         else:
-            size = self._substitute(filling, i, error, tools)
+            size = self._substitute(filling, i, error, part)
         if filling.step.valid[i]:
             substitute = None if self._on_error == "skip" else filling.keys[i]
-            where = filling.state.epoch, int(filling.step.positions[i])
-            filling.bad.append(Bad(*where, key, str(spot.shard.row.ref), str(error)[:_REASON], substitute))
+            due, reason = int(filling.step.positions[i]), str(error)[:_REASON]
+            filling.bad.append(Bad(filling.epoch, due, key, spot.where, reason, substitute, part.component))
         return size
 
-    def _substitute(self, filling: Filling, i: int, error: DataplaneError, tools: _Tools) -> int:
-        """Put the first good one of the position's substitutes into place `i`. How many bytes it had."""
-        state = filling.state
-        for index in substitutes(state.seed, state.epoch, int(filling.step.positions[i]), state.samples):
-            spot = self._source.at(index)
-            (fields,) = tools.reader.read([spot])
+    def _substitute(self, filling: Filling, i: int, error: DataplaneError, part: Part) -> int:
+        """Put the first good one of the position's substitutes, samples of the same part, into place `i`. How many bytes it had."""
+        feed, hand, draw = part.feed, self._hand(part.feed), filling.places.draws[i]
+        seed = component_seed(draw.seed, draw.component)
+        for index in substitutes(seed, draw.epoch, draw.position, part.samples):
+            spot = feed.at(index, seed=seed if part.shuffle else None, epoch=draw.epoch)
+            (found,) = hand.read([spot])
             try:
-                return self._place(filling, i, spot, fields, tools)
+                if isinstance(found, DataplaneError):
+                    raise found
+                size = hand.place(found, draw, filling.arrays, i)
+                filling.keys[i] = spot.key
+                return size
             except DataplaneError as other:
                 if not is_bad(other):
-                    raise self._blaming(spot, other) from other
+                    raise _blaming(part, spot, other) from other
         tried = f"{error}; and none of the {ATTEMPTS} samples that were tried in its place can be used"
-        raise self._blaming(filling.spots[i], type(error)(tried)) from error
+        raise _blaming(part, filling.places.spots[i], type(error)(tried)) from error
 
-    def _blaming(self, spot: Spot, error: DataplaneError) -> DataplaneError:
-        """The same error, naming the version, the sample and the shard."""
-        key = _key(spot)
-        which = f"the sample in row {spot.row}" if key is None else f"sample {key!r}"
-        return type(error)(f"{self._source.split}: {which} of shard {spot.shard.row.ref}: {error}")
+    def _hand(self, feed: Feed) -> Hand:
+        """This thread's."""
+        return self._own(feed)[1]
 
-    def _tools(self) -> _Tools:
-        tools: _Tools | None = getattr(self._local, "tools", None)
-        if tools is None:
-            tools = _Tools(self._source.reader(), {name: filler.workspace() for name, filler in self._fillers.items()})
-            self._local.tools = tools
-        return tools
+    def _own(self, feed: Feed) -> tuple[Feed, Hand, FillsMany | None]:
+        """This thread's hand, and the same where it fills many at once: asking a protocol takes longer than some samples do."""
+        hands: dict[int, tuple[Feed, Hand, FillsMany | None]] | None = getattr(self._local, "hands", None)
+        if hands is None:
+            hands = self._local.hands = {}
+        if id(feed) not in hands:
+            hand = feed.hand()
+            hands[id(feed)] = feed, hand, hand if isinstance(hand, FillsMany) else None  # the feed too: while it lives, its id is its own
+        return hands[id(feed)]
 
 
-class _Tools:
-    """What one thread works with."""
+def _sizes(filling: Filling, field: str) -> tuple[npt.NDArray[np.int64], dict[int, Note]]:
+    """The bytes of a field of each sample of a batch, as far as its index says, and what feeds noted, by `id`."""
+    spots = filling.places.spots
+    sizes, notes = np.zeros(len(spots), np.int64), dict[int, Note]()
+    of_part: dict[int, list[int]] = {}
+    for number, run in filling.places.by_part(0, len(spots)):
+        of_part.setdefault(number, []).extend(run)  # of each of its epochs
+    for number, unsorted in of_part.items():
+        feed, places = filling.parts[number].feed, sorted(unsorted)
+        if field in feed.fields and isinstance(feed, Sizes):
+            sizes[places], told = feed.sizes(field, [spots[i] for i in places])
+            notes[id(feed)] = Note(np.array(places, np.int64), told)
+    return sizes, notes
 
-    __slots__ = ("reader", "workspaces")
 
-    def __init__(self, reader: Reader, workspaces: Mapping[str, Any]) -> None:
-        self.reader = reader
-        self.workspaces = workspaces
+def _blaming(part: Part, spot: Spot, error: DataplaneError) -> DataplaneError:
+    """The same error, naming the version, the sample and the shard."""
+    key = _key(spot)
+    which = f"the sample in row {spot.row}" if key is None else f"sample {key!r}"
+    return type(error)(f"{part.name}: {which} of shard {spot.where}: {error}")
 
 
 def _key(spot: Spot) -> str | None:

@@ -1,66 +1,71 @@
-"""`Loader`: batches of a split in the order of its epoch, resumable at any sample by any number of ranks."""
+"""`Loader`: batches of a dataset in the order of its epoch, or of a mixture, resumable at any sample by any number of ranks."""
 
 from __future__ import annotations
 
-import logging
-import math
 import operator
 import os
 import sys
-import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dataplane.dataset import Split
-from dataplane.errors import InvalidArgument, MissingExtra, StateMismatch
-from dataplane.order import Order, default_lanes, default_window
-from dataplane.store import Store
+from dataplane.errors import InvalidArgument, MissingExtra
 from loaders.batch import Batch
-from loaders.fields import compile_transform
+from loaders.buffers import Allocate
+from loaders.course import Course, Standing
+from loaders.feed import Closes, FeedDescription
 from loaders.filling import BatchFiller, Filling
-from loaders.patience import patiently
+from loaders.lanes import choose_lanes, warn_if_shared
+from loaders.mixed import Mixed
+from loaders.mixture import Mixture
 from loaders.pipeline import Pipeline, Work
 from loaders.policy import MAX_BAD, BadPolicy, OnError
 from loaders.report import Report
+from loaders.samples import Samples
 from loaders.schedule import Schedule, Step, Tail
-from loaders.source import SampleSource
-from loaders.state import State
+from loaders.single import Single
 from loaders.stats import Stats
+from loaders.tier import Tier
 from loaders.transforms import FieldTransform, ImageTransform
+from loaders.waiting.monitor import Monitor
+from loaders.waiting.tuner import Tuner
+from loaders.waiting.tuning import Limits
 from tiering import Hot
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 __all__ = ["Loader"]
 
 _JOBS_A_THREAD: Final = 4  # of one batch: small enough to balance, large enough for Python's share to be small
-_logger = logging.getLogger("loaders")
 
 
 class Loader:
-    """Iterates over one epoch of `split` a time, starting where the state stands.
+    """Iterates over one epoch of `data` a time, starting where the state stands.
 
     Arguments:
-        split: what to load, `lake.dataset("photos@7")["train"]`.
+        data: what to load: a split, `lake.dataset("photos@7")["train"]`, or a description of what is made of one, as `Packed`, or a
+            `Mixture` of several such.
         batch_size: samples a rank gets in one batch.
         transform: for each field to load, what to do with it. Names are those of the schema; "jpg;png" takes whichever a sample has.
+            Sequences of tokens need none.
         seed: of the order and of every random parameter.
         shuffle: False delivers samples in the order they are stored in, for evaluation.
         tail: what happens to samples left over at the end of an epoch: "drop", a "short" batch, or one that is "pad"ded.
         hot: a hot tier to read through. Where its limit is small and `world` is 1, it lowers the default of `lanes`.
         rank, world: which share of every global batch is ours; by default torch.distributed's, where it runs, else 0 of 1.
-        threads: that read and decode; by default one a usable core. 0 works on the caller's thread, for debuggers.
-        prefetch: batches prepared while the consumer has one.
+        threads: that read and decode; by default one a usable core at first, and then as many as turn out well. 0 works on the caller's
+            thread, for debuggers.
+        prefetch: batches prepared while the consumer has one; by default 2 at first, and then as many as turn out well.
+        limits: what `threads` and `prefetch` may become where they are not given.
         lanes, window: of the order; see docs/order.md.
         output: "numpy" arrays or "torch" tensors that share their memory.
         on_error: what becomes of a sample that cannot be used: "raise", "skip" it, which leaves zeros where `batch.valid` is False, or
-            deliver a "substitute" drawn from the split.
+            deliver a "substitute" drawn from the same dataset.
         max_bad: how many samples of an epoch may be skipped or substituted: a number, or as a float the share of all; beyond it,
             `BadSamples` is raised. A rank counts its own, since the epoch began or the loader resumed.
 
@@ -71,10 +76,10 @@ class Loader:
 
     def __init__(
         self,
-        split: Split,
+        data: Split | FeedDescription | Mixture,
         *,
         batch_size: int,
-        transform: Mapping[str, FieldTransform | ImageTransform],
+        transform: Mapping[str, FieldTransform | ImageTransform] | None = None,
         seed: int = 0,
         shuffle: bool = True,
         tail: Tail = "drop",
@@ -82,7 +87,8 @@ class Loader:
         rank: int | None = None,
         world: int | None = None,
         threads: int | None = None,
-        prefetch: int = 2,
+        prefetch: int | None = None,
+        limits: Limits | None = None,
         lanes: int | None = None,
         window: int | None = None,
         output: Literal["numpy", "torch"] = "numpy",
@@ -90,29 +96,29 @@ class Loader:
         max_bad: int | float = MAX_BAD,
     ) -> None:
         rank, world = _rank_and_world(rank, world)
-        self._hot = None if hot is None else hot.wrap(split.dataset.store)
-        self.split = split if self._hot is None else patiently(partial(_through, split, self._hot))
-        self._schedule = Schedule(len(split), batch_size, rank, world, tail)
-        self._threads = _positive("threads", len(os.sched_getaffinity(0)) if threads is None else threads, least=0)
-        self._prefetch = _positive("prefetch", prefetch, least=1)
-        fillers = compile_transform(transform)
-        source = SampleSource(self.split, tuple(transform))
+        self._tier = Tier(hot)
+        self._course = _course(data, transform or {}, self._tier)
+        self._schedule = Schedule(self._course.samples, batch_size, rank, world, tail)
+        threads = None if threads is None else _positive("threads", threads, least=0)
+        prefetch = None if prefetch is None else _positive("prefetch", prefetch, least=1)
         policy = BadPolicy(on_error, max_bad)
         self._stats = Stats()
-        self._filler = BatchFiller(source, fillers, on_error=on_error, keep=self._prefetch + 2, stats=self._stats)
-        self._report = Report(str(split), samples=len(split), allowed=policy.allowed(len(split)))
+        self._tuner = Tuner(threads, prefetch, limits or Limits())
+        keep = self._tuner.setting.prefetch + 2
+        self._filler = BatchFiller(self._course.fields, on_error=on_error, keep=keep, stats=self._stats, reading=self._tier.reading)
+        self._report = Report(self._course.name, samples=self.samples, allowed=policy.allowed(self.samples))
         self._to_output = _output(output)
-        self._asked = (lanes, window)
-        window = default_window(self.split.counts) if window is None else window
-        lanes = self._default_lanes(window, hot) if lanes is None else lanes
+        lanes = None if lanes is None else _positive("lanes", lanes, least=1)
+        self._asked = {"lanes": lanes, "window": window}
+        if lanes is None:
+            limit = None if hot is None else hot.limit_bytes
+            lanes = choose_lanes(self._course.spreads, world=world, window=window, limit_bytes=limit)
         if shuffle:
-            _warn_if_shared(lanes, world, stacklevel=3)
-        version = split.dataset.version
-        self._state = State(version.name, version.number, version.id, split.name, len(split), seed, 0, 0, lanes, window, shuffle)
-        self._order(self._state)  # raises for what is out of range
+            warn_if_shared(lanes, world, stacklevel=2)
+        self._state: Standing = self._course.begin(seed=seed, lanes=lanes, window=window, shuffle=shuffle)
         self._check_feasible()
-        self._closed = False
-        self._hot_stats: dict[str, Any] | None = None  # the last ones, once closed
+        self._monitor = Monitor(self._course.name, rank, self._stats, self._tuner, self._tier.stats)
+        self._began: int | None = None  # in which process
         self._turn = 0  # which iterator is the current one
         self._pipeline: Callable[[], Pipeline[Filling] | None] = lambda: None  # its pipeline
 
@@ -121,7 +127,24 @@ class Loader:
         return self._schedule.count()
 
     def __repr__(self) -> str:
-        return f"Loader({self.split}, batch_size={self._schedule.batch_size}, epoch={self.epoch}, position={self.position})"
+        return f"Loader({self._course.name}, batch_size={self._schedule.batch_size}, epoch={self.epoch}, position={self.position})"
+
+    @property
+    def split(self) -> Split:
+        """What it loads, through the hot tier if there is one. Raises `InvalidArgument` for a mixture, which is several."""
+        if len(self._course.spreads) > 1:
+            raise InvalidArgument(f"{self._course.name} is no one split; ask the mixture for its components")
+        return self._course.spreads[0].split
+
+    @property
+    def samples(self) -> int:
+        """Of an epoch, all ranks together."""
+        return self._course.samples
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The names of a mixture's components, by the numbers that `batch.components` has; of what is no mixture, one that is empty."""
+        return self._course.names(self._state)
 
     @property
     def epoch(self) -> int:
@@ -135,6 +158,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the current epoch. An older iterator of this loader ends; after `break`, a new one continues."""
+        if self._began not in (None, os.getpid()):
+            raise InvalidArgument("this loader had begun before a fork, and its threads stayed behind; make one here, or use 'spawn'")
         self._end_iteration()
         return self._iterate(self._turn)
 
@@ -147,28 +172,43 @@ class Loader:
 
         Seed, lanes and window are the state's. Raises `StateMismatch` for a state of another version, split or order.
         """
-        loaded = State.from_dict(state)
-        for what in ("dataset", "version", "commit", "split", "samples", "shuffle"):
-            got, have = getattr(loaded, what), getattr(self._state, what)
-            if got != have:
-                raise StateMismatch(f"the state is of {what} {got!r}, this loader of {have!r}; open what the state names")
-        for what, asked in zip(("lanes", "window"), self._asked, strict=True):
-            if asked is not None and asked != getattr(loaded, what):
-                raise StateMismatch(f"the state has {what}={getattr(loaded, what)}, this loader {asked}; leave the argument out to resume")
-        if not 0 <= loaded.position <= loaded.samples:
-            raise StateMismatch(f"the state stands at position {loaded.position} of {loaded.samples} samples")
-        if loaded.shuffle:
-            _warn_if_shared(loaded.lanes, self._schedule.world, stacklevel=3)
+        loaded = self._course.load(state, have=self._state, **self._asked)
+        if loaded.lanes > 1:
+            warn_if_shared(loaded.lanes, self._schedule.world, stacklevel=2)
         self._go_on_from(loaded)
 
     def restart(self, *, epoch: int = 0) -> None:
         """Begin `epoch` from its first sample."""
-        self._go_on_from(replace(self._state, epoch=epoch, position=0))
+        self._go_on_from(self._course.restarted(self._state, epoch))
+
+    def set_weights(self, weights: Mapping[str, int | float]) -> None:
+        """Mix by other weights, by component, from the next `iter()` on. All ranks have to do it at the same position.
+
+        An iterator that has begun goes on as it was, and `state_dict()` has the new weights once they are in force. Raises
+        `InvalidArgument`.
+        """
+        self._course.weigh(weights)
 
     def stats(self) -> dict[str, Any]:
-        """Totals since this loader was made: samples, bytes, seconds by stage and, with a hot tier, its counters."""
-        hot = self._hot_stats if self._hot is None or self._closed else self._hot.stats().to_json()
-        return {**self._stats.to_dict(), "hot": hot}
+        """Totals since this loader was made: samples, bytes by tier, seconds by stage, what batches were waited for, with p50 and p99 of
+        the newest steps, and what bounds the run; see docs/waiting.md. Any thread may ask."""
+        return self._monitor.to_dict()
+
+    def metrics(self) -> str:
+        """What `stats` says, in the text form that Prometheus reads."""
+        return self._monitor.metrics()
+
+    def watch(self, console: Console | None = None) -> AbstractContextManager[None]:
+        """While its block runs, show where the time goes on the terminal, or on a console of rich's."""
+        return self._monitor.watch(console)
+
+    def view(self) -> RenderableType:
+        """What `watch` shows, as it is now, for a console of rich's."""
+        return self._monitor.view()
+
+    def trace(self, file: str | os.PathLike[str]) -> AbstractContextManager[None]:
+        """Write what every thread did while its block ran to `file`: JSON that ui.perfetto.dev opens."""
+        return self._monitor.trace(file)
 
     def report(self, *, after: int = 0) -> dict[str, Any]:
         """The bad samples that this rank was to deliver, as plain JSON: `count` since this loader was made, `in_epoch` of them in the
@@ -179,13 +219,27 @@ class Loader:
         """Raise `BadSamples` where `count`, of all ranks together in one epoch, is more than `max_bad` allows."""
         self._report.check(count)
 
+    def ready(self) -> bool:
+        """Whether the current iterator has its next batch already, so that asking for it would not wait."""
+        pipeline = self._pipeline()
+        return pipeline is not None and pipeline.ready()
+
+    def allocate_with(self, allocate: Allocate, *, again: bool = True) -> None:
+        """From now on, have batches in memory that `allocate(shape, dtype)` gives, such as pinned memory. It is used again once the last
+        view of a batch is gone; not so without `again`, for an allocator that keeps what comes back by itself."""
+        self._filler.allocate_with(allocate, again=again)
+
+    def copied(self, seconds: float) -> None:
+        """For who moves batches on, to a device: so much of the time since the newest one went into that, and was not the consumer's."""
+        self._stats.copied(seconds)
+
     def close(self) -> None:
-        """End the current iterator and let go of the hot tier. The loader can be used again only with hot=None."""
+        """End the current iterator and worker processes, and let go of the hot tier. The loader can be used again only with hot=None."""
         self._end_iteration()
-        if self._hot is not None and not self._closed:
-            self._hot_stats = self._hot.stats().to_json()
-            self._hot.close()
-        self._closed = True
+        for feed in self._course.feeds:
+            if isinstance(feed, Closes):
+                feed.close()
+        self._tier.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -195,8 +249,7 @@ class Loader:
 
     # ------------------------------------------------------------------ iteration
 
-    def _go_on_from(self, state: State) -> None:
-        self._order(state)  # raises for what is out of range
+    def _go_on_from(self, state: Standing) -> None:
         self._state = state
         self._report.begin(state.epoch, jump=True)
         self._end_iteration()
@@ -211,83 +264,78 @@ class Loader:
     def _iterate(self, turn: int) -> Iterator[Batch]:
         if turn != self._turn:
             return
+        self._began = os.getpid() if self._tuner.setting.threads else None
+        self._state = self._course.upcoming(self._state)
         if not self._schedule.count(self._state.position):  # a state saved with another batch size can leave less than a batch
-            self._state = replace(self._state, epoch=self._state.epoch + 1, position=0)
+            self._state = self._state.next_epoch()
         state = self._state
         self._report.begin(state.epoch)
-        with closing(Pipeline(self._works(state), threads=self._threads, depth=self._prefetch + 1)) as pipeline:
+        self._stats.begin()
+        works, setting = self._works(state), self._tuner.setting
+        with closing(Pipeline(works, threads=setting.threads, depth=setting.prefetch + 1, clock=self._stats.clock)) as pipeline:
             self._pipeline = weakref.ref(pipeline)
-            away = 0.0
             while turn == self._turn:
-                asked = time.perf_counter()
                 filling = next(pipeline, None)
-                got = time.perf_counter()
                 if filling is None:
                     return
-                self._stats.delivered(wait_seconds=got - asked, consumer_seconds=away)
                 self._report.add(filling.bad)
                 batch = filling.batch(self._to_output)
                 after = self._after(state, filling.step)
                 if after.epoch != state.epoch:
                     self._report.end(state.epoch)
+                self._count(pipeline, filling)
                 self._state = after  # the last thing: an interrupt before it loses nothing
                 del filling
                 yield batch
                 del batch
-                away = time.perf_counter() - got
 
-    def _after(self, state: State, step: Step) -> State:
+    def _count(self, pipeline: Pipeline[Filling], filling: Filling) -> None:
+        """Take note of a batch, and now and then of what it says about threads and prefetch."""
+        lap = self._stats.delivered(pipeline.handed, samples=len(filling.step.positions))
+        if lap and self._tuner.step(pipeline, self._stats, sum(array.nbytes for array in filling.arrays.values())):
+            self._filler.keep(self._tuner.setting.prefetch + 2)
+
+    def _after(self, state: Standing, step: Step) -> Standing:
         """The state once `step` is delivered."""
-        if self._schedule.count(step.stop):
-            return replace(state, position=step.stop)
-        return replace(state, epoch=state.epoch + 1, position=0)
+        moved = state.moved(step.stop)
+        return moved if self._schedule.count(step.stop) else moved.next_epoch()
 
-    def _works(self, state: State) -> Iterator[Work[Filling]]:
-        walker = self._order(state).walker()
+    def _works(self, state: Standing) -> Iterator[Work[Filling]]:
+        walker = self._course.walker(state)
         for step in self._schedule.steps(state.position):
-            filling = self._filler.begin(state, step, walker.at(step.positions))
+            filling = self._filler.begin(state.epoch, step, walker.at(step.positions), self._course.parts)
             n = len(step.positions)
-            size = max(1, n // (max(1, self._threads) * _JOBS_A_THREAD))
+            size = max(min(part.feed.grain for part in self._course.parts), n // self._jobs())
             jobs = [partial(self._filler.fill, filling, start, min(n, start + size)) for start in range(0, n, size)]
             yield Work(jobs, filling)
 
-    # ------------------------------------------------------------------ construction
-
-    def _order(self, state: State) -> Order:
-        return Order(self.split.counts, seed=state.seed, epoch=state.epoch, lanes=state.lanes, window=state.window, shuffle=state.shuffle)
-
-    def _default_lanes(self, window: int, hot: Hot | None) -> int:
-        """As many as mix well, or fewer where the shards under way at one time would not fit the hot tier: a lane has about
-        window / count + 1 of them open. Ranks do not know each other's limits and must agree, so only a lone one decides that itself."""
-        world = self._schedule.world
-        lanes = default_lanes(world)
-        sizes = self.split.sizes
-        if hot is None or sizes.sum() <= hot.limit_bytes:
-            return lanes
-        open_bytes = float(np.median(sizes)) * (window / max(1.0, float(np.median(self.split.counts))) + 1)
-        fitting = max(world, int(hot.limit_bytes / open_bytes) // world * world)
-        if fitting >= lanes:
-            return lanes
-        text = f"the hot tier's limit of {hot.limit_bytes:,} bytes holds the shards of {fitting} lanes, not of {lanes}"
-        if world > 1:
-            _logger.warning("%s: shards will be fetched more than once; give all ranks lanes=%d to shuffle within the limit", text, fitting)
-            return lanes
-        _logger.warning("%s: shuffling with %d", text, fitting)
-        return fitting
+    def _jobs(self) -> int:
+        """How many a batch is to have: some for each thread that can compute; for those beyond the cores, which wait for a store, one."""
+        threads = max(1, self._tuner.setting.threads)
+        return max(threads, min(threads, self._tuner.cores) * _JOBS_A_THREAD)
 
     def _check_feasible(self) -> None:
-        if not len(self.split):
-            raise InvalidArgument(f"{self.split} is empty: there is nothing to load")
+        if not self.samples:
+            raise InvalidArgument(f"{self._course.name} is empty: there is nothing to load")
         if not len(self):
             need = self._schedule.global_batch
             raise InvalidArgument(
-                f"{self.split} has {len(self.split)} samples, fewer than one global batch of {need}; "
+                f"{self._course.name} has {self.samples} samples, fewer than one global batch of {need}; "
                 "use tail='short' or a smaller batch_size"
             )
 
 
-def _through(split: Split, store: Store) -> Split:
-    return split.dataset.through(store)[split.name]
+def _course(data: Split | FeedDescription | Mixture, transform: Mapping[str, Any], tier: Tier) -> Course[Any]:
+    """The way through what a user hands a loader."""
+    if isinstance(data, Mixture):
+        return Mixed(data, transform, tier)
+    description = Samples(data) if isinstance(data, Split) else data
+    split = tier.through(description.split)
+    feed = description.feed(split, transform)
+    unknown = [name for name in transform if name not in feed.fields]
+    if unknown:
+        raise InvalidArgument(f"{feed.name} has no field {unknown[0]!r} for a transform; it has {', '.join(sorted(feed.fields))}")
+    return Single(split, feed)
 
 
 def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:
@@ -299,13 +347,6 @@ def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         return int(torch.distributed.get_rank()), int(torch.distributed.get_world_size())
     return 0, 1
-
-
-def _warn_if_shared(lanes: int, world: int, *, stacklevel: int) -> None:
-    readers = world // math.gcd(world, lanes)
-    if readers > 1:
-        text = f"lanes={lanes} is no multiple of world={world}: ranks share shards, so each shard is read by {readers} of them"
-        warnings.warn(text, stacklevel=stacklevel)
 
 
 def _positive(what: str, value: int, *, least: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from dataplane.errors import StoreUnavailable
+from loaders.leaving import heed, pause
 
 __all__ = ["patiently"]
 
@@ -26,17 +27,18 @@ def patiently(call: Callable[[], T]) -> T:
     """What `call` gives. Where it raises `StoreUnavailable` it is called again, after longer and longer pauses or what the server asks for.
 
     That ends, and the error is raised, once a minute has passed since the first call: a store that has tried for longer by itself is
-    not asked again.
+    not asked again. On a thread of a loader that is being closed, `Left` is raised instead, before the call and in the middle of a pause.
     """
     until = time.monotonic() + _PATIENCE_SECONDS
     longest = _FIRST_SECONDS
     while True:
+        heed()
         try:
             return call()
         except StoreUnavailable as error:
-            pause = max(_jitter.uniform(longest / 2, longest), min(error.retry_after or 0.0, _LONGEST_SECONDS))
-            if time.monotonic() + pause > until:
+            seconds = max(_jitter.uniform(longest / 2, longest), min(error.retry_after or 0.0, _LONGEST_SECONDS))
+            if time.monotonic() + seconds > until:
                 raise
-            _logger.log(logging.WARNING if pause > _TOLD_SECONDS else logging.DEBUG, "%s; trying again in %.1f s", error, pause)
-        time.sleep(pause)
+            _logger.log(logging.WARNING if seconds > _TOLD_SECONDS else logging.DEBUG, "%s; trying again in %.1f s", error, seconds)
+        pause(seconds)
         longest = min(2 * longest, _LONGEST_SECONDS)

@@ -22,7 +22,7 @@ class Bad:
     """A sample that could not be used: where it was due, which it is, why, and what was done.
 
     `key` is None where the shard's index, which has the keys, cannot be read. `substitute` is the key of the sample that was delivered in
-    its place, None where it was skipped.
+    its place, None where it was skipped. `component` is what a mixture calls the dataset that it is of; without a mixture it is empty.
     """
 
     epoch: int
@@ -31,6 +31,7 @@ class Bad:
     shard: str
     reason: str
     substitute: str | None
+    component: str = ""
 
     @property
     def done(self) -> str:
@@ -38,18 +39,19 @@ class Bad:
         return "skipped" if self.substitute is None else "substituted"
 
     def __str__(self) -> str:
-        return f"{'a sample' if self.key is None else f'sample {self.key!r}'} of shard {self.shard}: {self.reason}"
+        component = f" of component {self.component!r}," if self.component else ""
+        return f"{'a sample' if self.key is None else f'sample {self.key!r}'}{component} of shard {self.shard}: {self.reason}"
 
 
 class Report:
     """What was delivered in place of bad samples, in the order of delivery: the last thousand, and how many there were.
 
-    `split` is named in messages, `samples` is how many it has, `allowed` how many of those may be bad in one epoch. Not thread-safe: it is
-    the consumer's.
+    `name` is what messages call the data, `samples` how many an epoch of it has, `allowed` how many of those may be bad. Not thread-safe:
+    it is the consumer's.
     """
 
-    def __init__(self, split: str, *, samples: int, allowed: int) -> None:
-        self._split = split
+    def __init__(self, name: str, *, samples: int, allowed: int) -> None:
+        self._name = name
         self._samples = samples
         self.allowed = allowed
         self._kept: deque[Bad] = deque(maxlen=_KEPT)
@@ -76,7 +78,7 @@ class Report:
         first = [*self._first, *fresh][:_TOLD]
         self.check(self._in_epoch + len(fresh), first)
         if not self._count:
-            _logger.warning("%s: the first bad sample, which is %s: %s; report() lists them all", self._split, fresh[0].done, fresh[0])
+            _logger.warning("%s: the first bad sample, which is %s: %s; report() lists them all", self._name, fresh[0].done, fresh[0])
         self._kept.extend(fresh)
         self._count += len(fresh)
         self._in_epoch += len(fresh)
@@ -87,7 +89,7 @@ class Report:
         if count > self.allowed:
             told = tuple(first) or tuple(self._first)
             raise BadSamples(
-                f"{self._split}: {count} bad samples in this epoch, and max_bad allows {self.allowed} of {self._samples}. "
+                f"{self._name}: {count} bad samples in this epoch, and max_bad allows {self.allowed} of {self._samples}. "
                 f"The first: {'; '.join(map(str, told)) or 'met by other ranks'}. See what is damaged with dataplane verify, "
                 "leave bad samples out with dataplane where, or allow more with max_bad",
                 told,
@@ -97,7 +99,7 @@ class Report:
         """An epoch is over: say how many samples of it were bad."""
         if self._in_epoch:
             what = self._kept[-1].done
-            _logger.warning("%s: %d samples of epoch %d were bad and %s; report() lists them", self._split, self._in_epoch, epoch, what)
+            _logger.warning("%s: %d samples of epoch %d were bad and %s; report() lists them", self._name, self._in_epoch, epoch, what)
 
     def to_json(self, *, after: int) -> dict[str, Any]:
         """Plain JSON: `count` since the loader was made, `in_epoch` of them in the newest epoch, and the `samples` behind the first

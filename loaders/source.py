@@ -18,14 +18,17 @@ from dataplane.formats.index import ImageInfo, Placed, ShardIndex
 from dataplane.objects import Objects
 from dataplane.refs import Digest, ObjectRef
 from dataplane.shards import starts
+from dataplane.stages import Stage, enter
 from dataplane.store import ReadInto, Reject, Store, WrapperStore
 from loaders.patience import patiently
+from loaders.together import Together, pieces
 
-__all__ = ["FieldBytes", "Reader", "SampleSource", "Spot"]
+__all__ = ["FieldBytes", "Reader", "SampleSource", "Spot", "index_of"]
 
 T = TypeVar("T")
 
 _READ_AHEAD: Final = 1 << 16  # bytes: a scratch grows by at least this
+_NEVER_TOGETHER: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,15 @@ class Spot:
         """The sample's key."""
         return self.shard.index.key(self.row)
 
+    @property
+    def where(self) -> str:
+        """The shard, as messages and reports call it."""
+        return str(self.shard.row.ref)
+
 
 @dataclass(frozen=True, slots=True)
 class FieldBytes:
-    """One field of one sample: a view of the reader's scratch, valid until its next read; and what the index says of an image."""
+    """One field of one sample: a view of the reader's scratch, for as long as its `read` says; and what the index says of an image."""
 
     data: npt.NDArray[np.uint8]
     image: ImageInfo | None
@@ -69,9 +77,10 @@ class SampleSource:
 
     def locate(self, shards: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> list[Spot]:
         """Samples from what the order says: `items[n]` of the split's shard `shards[n]`."""
+        found = {number: self.split.shards[number] for number in set(shards.tolist())}
         spots = []
         for number, item in zip(shards.tolist(), items.tolist(), strict=True):
-            shard = self.split.shards[number]
+            shard = found[number]
             spots.append(Spot(shard, item if shard.row.rows is None else int(shard.row.rows[item])))
         return spots
 
@@ -98,15 +107,22 @@ class Reader:
         self._objects = Objects(source.split.dataset.store)
         self._cold = Objects(_past_copies(source.split.dataset.store))
         self._into = {each: each.store for each in (self._objects, self._cold) if isinstance(each.store, ReadInto)}
+        self._together = Together.of(source.split.dataset.store)
         self._scratch: npt.NDArray[np.uint8] = np.empty(_READ_AHEAD, np.uint8)
 
     def read(self, spots: Sequence[Spot]) -> Iterator[Mapping[str, FieldBytes] | DataplaneError]:
         """The wanted fields of each sample, checked against their CRCs, or why there are none. Views last until the next sample. It may end
-        behind a `StoreUnavailable`.
+        behind a `StoreUnavailable`. See `read_some`."""
+        for some in self.read_some(spots):
+            yield from some
 
-        A store that reads into memory is asked sample by sample; any other, and where an adopted shard lies, for all samples of a shard at
-        once. One that is unavailable is waited for (`patiently`). Bytes that fail a check are read once more, past the hot tier if there is
-        one, which drops its copy: so a sample is good or not whatever lies in between, and also where other samples of its object are not.
+    def read_some(self, spots: Sequence[Spot]) -> Iterator[Sequence[Mapping[str, FieldBytes] | DataplaneError]]:
+        """What `read` gives, for some samples at a time: their views last until the next of these.
+
+        Of a folder, some are read in one compiled call; another store that reads into memory is asked sample by sample; any other, and
+        where an adopted shard lies, for all samples of a shard at once. One that is unavailable is waited for (`patiently`). Bytes that
+        fail a check are read once more, past the hot tier if there is one, which drops its copy: so a sample is good or not whatever lies
+        in between, and also where other samples of its object are not.
         """
         wanted: list[_Wanted | DataplaneError] = []
         for spot in spots:
@@ -114,11 +130,45 @@ class Reader:
             if isinstance(wanted[-1], StoreUnavailable):  # it was waited for: not again for each of the others
                 break
         remote = self._fetch([want for want in wanted if isinstance(want, _Wanted) and self._reads_into(self._objects, want) is None])
+        for piece in pieces([_span(want, alone=self._together is None) for want in wanted]):
+            yield self._some(wanted[piece], remote)
+
+    def _some(
+        self, wanted: Sequence[_Wanted | DataplaneError], remote: Mapping[int, Any]
+    ) -> Sequence[Mapping[str, FieldBytes] | DataplaneError]:
+        """Of some samples, the fields of each or why there are none."""
+        there = self._straight([want for want in wanted if isinstance(want, _Wanted)])
+        found: list[Mapping[str, FieldBytes] | DataplaneError] = []
         for want in wanted:
-            yield want if isinstance(want, DataplaneError) else _attempt(self._checked, want, remote.get(id(want)))
+            if isinstance(want, DataplaneError):
+                found.append(want)
+            elif want in there:
+                found.append(there[want])
+            else:
+                if len(wanted) > 1:
+                    self._scratch = np.empty(0, np.uint8)  # another of them may lie in the one there is
+                found.append(_attempt(self._checked, want, remote.get(id(want))))
+        return found
+
+    def _straight(self, wanted: Sequence[_Wanted]) -> dict[_Wanted, Mapping[str, FieldBytes]]:
+        """The fields of those that are as the index says, where all of them can be read together."""
+        if self._together is None:
+            return {}
+        asked = [(want.ref, place) for want in wanted if isinstance(want.ref, Digest) for place in want.placed.values()]
+        if not asked:
+            return {}
+        read = iter(self._together.read(asked))
+        found: dict[_Wanted, Mapping[str, FieldBytes]] = {}
+        for want in wanted:
+            if isinstance(want.ref, Digest):
+                data = {name: next(read) for name in want.placed}
+                fields = {name: FieldBytes(each, want.placed[name].image) for name, each in data.items() if each is not None}
+                if len(fields) == len(data):
+                    found[want] = fields
+        return found
 
     def _wanted(self, spot: Spot) -> _Wanted:
-        row, index = spot.shard.row, _index(spot.shard)
+        row, index = spot.shard.row, index_of(spot.shard)
         if row.format != "tar" or COMPRESSED in index.sections:
             what = "a compressed tar" if row.format == "tar" else f"a shard of the format {row.format}"
             raise InvalidArgument(f"{row.ref} is {what}, which loaders do not read yet; read it with split.read_many, or ingest its files")
@@ -152,6 +202,7 @@ class Reader:
         except CorruptObject:
             if isinstance(self._objects.store, Reject) and isinstance(want.ref, Digest):
                 self._objects.store.reject(want.ref)
+        enter(Stage.COLD)
         return self._whole(want, self._load(self._cold, want))
 
     def _whole(self, want: _Wanted, span: npt.NDArray[np.uint8]) -> Mapping[str, FieldBytes]:
@@ -188,6 +239,11 @@ class _Wanted:
     end: int
 
 
+def _span(want: _Wanted | DataplaneError, *, alone: bool) -> int:
+    """The bytes of a sample; more than are read together with others, where samples share a scratch."""
+    return _NEVER_TOGETHER if alone else want.end - want.start if isinstance(want, _Wanted) else 0
+
+
 def _attempt(call: Callable[..., T], *arguments: Any) -> T | DataplaneError:
     """The result, or the error as a value: one bad sample must not take its neighbours' turn."""
     try:
@@ -196,8 +252,14 @@ def _attempt(call: Callable[..., T], *arguments: Any) -> T | DataplaneError:
         return error
 
 
-def _index(shard: Shard) -> ShardIndex:
-    """The shard's index; read once more where it arrives damaged, as samples are."""
+def index_of(shard: Shard) -> ShardIndex:
+    """The shard's index; waited for where its store fails for now, and read once more where it arrives damaged, as samples are."""
+    try:
+        return shard.index  # as a rule it is there
+    except CorruptObject:
+        return patiently(lambda: shard.index)
+    except StoreUnavailable:
+        pass
     try:
         return patiently(lambda: shard.index)
     except CorruptObject:
@@ -210,6 +272,8 @@ def _past_copies(store: Store) -> Store:
 
 
 def _ranges(objects: Objects, ref: ObjectRef, wants: Sequence[_Wanted]) -> Sequence[memoryview]:
+    if not isinstance(ref, Digest):
+        enter(Stage.COLD)  # hot tiers have no adopted objects
     return objects.ranges(ref, starts=[want.start for want in wants], lengths=[want.end - want.start for want in wants])
 
 

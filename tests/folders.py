@@ -29,7 +29,14 @@ def watch(progress):
     print(progress.stage, progress.samples, pids, flush=True)
 
 if __name__ == "__main__":
-    lake, source, name, options = sys.argv[1:5]
+    lake, source, name, options, together = sys.argv[1:6]
+    if together:
+        from dataplane.ingest import bulk, worker
+        worker._MANY_COLD, worker._MANY, read_one = 0, 0, bulk.read_one
+        def read_empty(source, kind, entry):
+            assert entry.size == 0, "all others are read together"
+            return read_one(source, kind, entry)
+        bulk.read_one = read_empty
     result = ingest(lake, source, name, options=IngestOptions(**eval(options)), watch=watch)
     print("result", result.to_json(), flush=True)
 """
@@ -78,12 +85,13 @@ def write_folder(root: Path, count: int, *, classes: tuple[str, ...] = ("cat", "
     return made
 
 
-def start(folder: Path, lake: str, source: str, name: str, **options: object) -> subprocess.Popen[str]:
-    """An ingest in a process group of its own; each line of its output is a stage, samples, and the ids of its workers."""
+def start(folder: Path, lake: str, source: str, name: str, *, together: bool = False, **options: object) -> subprocess.Popen[str]:
+    """An ingest in a process group of its own; each line of its output is a stage, samples, and the ids of its workers. `together`: files
+    are read many at once, as otherwise only where there are thousands."""
     script = folder / "child.py"
     script.write_text(CHILD)
     return subprocess.Popen(
-        [sys.executable, str(script), lake, source, name, repr(options)],
+        [sys.executable, str(script), lake, source, name, repr(options), "together" if together else ""],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -44,7 +44,7 @@ def finished(lake, split, numbers):
                 writer.add(*sample(number))
             ref, index = writer.finish()
         lake.objects.put_file(path, suffix=tar.SUFFIX, ref=ref)
-    sizes = [sum(placed.size for placed in row.fields.values()) for row in writer.rows]
+    sizes = [sum(map(len, sample(number)[1].values())) for number in numbers]
     row = ShardRow(split, "tar", ref, lake.objects.put(index, suffix=".idx"), len(sizes), sum(sizes), median_bytes={"cls": 1, "jpg": 139})
     return Finished(row, metadata(numbers, sizes))
 

@@ -27,6 +27,7 @@ from dataplane.adopt import AdoptOptions, adopt
 from dataplane.checkpoint import Checkpoints, Progress, Trained, open_model, publish
 from dataplane.errors import CorruptObject, DataplaneError, NotALake, NotFound
 from dataplane.ingest import IngestOptions, ingest
+from dataplane.materialize import MaterializeOptions, materialize
 from dataplane.schema import Field, Schema
 from dataplane.store import Store, open_store
 from dataplane.store.local import LocalStore
@@ -239,6 +240,16 @@ def split_anew(store: Store, files: Path) -> None:
     split(Lake(store), "pets", "train=0.4,val=0.3,test=0.3", by="stratified", seed=1)
 
 
+def pixels(store: Store, files: Path) -> None:
+    materialize(Lake(store), "pets", options=MaterializeOptions(size=16, shard_bytes=4000, workers=1), to="pixels")
+
+
+def pixels_of_before(store: Store, files: Path) -> None:
+    """Pixels of the first version, where there is a second one with a picture changed, one gone and two new."""
+    two_versions(store, files)
+    materialize(Lake(store), "pets@1", options=MaterializeOptions(size=16, shard_bytes=4000, workers=1), to="pixels")
+
+
 def remove_dataset(store: Store, files: Path) -> None:
     rm(Lake(store), "mine")
 
@@ -311,6 +322,8 @@ MUTATIONS = (
     Mutation("append, parts merged", seven_parts, append_and_merge),
     Mutation("where, to a view", two_versions, where_label),
     Mutation("split", pets, split_anew),
+    Mutation("materialize", pets, pixels),
+    Mutation("materialize, brought up to date", pixels_of_before, pixels),
     Mutation("rm of a dataset", two_datasets, remove_dataset, says=NotFound),
     Mutation("rm of a version", three_versions, remove_version, says=NotFound),
     Mutation("expire", three_versions, expire_old),

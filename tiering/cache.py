@@ -21,6 +21,7 @@ from blake3 import blake3
 from dataplane.errors import CorruptObject, FormatTooNew
 from dataplane.objects import REMEDY
 from dataplane.refs import Digest
+from dataplane.stages import Stage, enter
 from dataplane.store import Store
 from dataplane.store.local import preadv_full
 from tiering.arrival import PART_BYTES, fetch, parts, pieces_of_file, write_verified
@@ -135,7 +136,10 @@ class HotCache:
                 if handle is None:
                     self.counters.add("misses", not missed)
                     missed = True
-                    if not self._bring_in(ref, key):
+                    before = enter(Stage.COLD)  # whether it fetches, or waits for who does
+                    brought = self._bring_in(ref, key)
+                    enter(before)
+                    if not brought:
                         break
                 elif use(handle, not missed):
                     return True

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from dataplane.errors import CorruptObject, InvalidArgument
 from dataplane.ranges import Span, resolve
 from dataplane.refs import Digest, ObjectRef, digest_of_path
+from dataplane.stages import Stage, enter
 from dataplane.store import ReadInto, Store, WrapperStore
 from dataplane.store.result import BufferResult
 from tiering.cache import HotCache
@@ -186,16 +187,20 @@ class HotStore(WrapperStore):
             piece = bytearray(max(0, min(span.end, ref.size) - span.start))
             if piece and not hot.read_into(ref, span.start, memoryview(piece)):
                 hot.counters.add("cold_bytes", sum(len(span) for span in spans))
+                enter(Stage.COLD)  # it serves from here
                 return None
             pieces.append(piece)
         return pieces
 
     def _read_cold(self, ref: Digest, start: int, view: memoryview) -> None:
         self._live().counters.add("cold_bytes", len(view))
+        before = enter(Stage.COLD)
         if isinstance(self.inner, ReadInto):
             self.inner.read_into(ref, start=start, buffer=view)
+            enter(before)
             return
         piece = memoryview(self.inner.get_range(ref.path, start=start, length=len(view)))
+        enter(before)
         if piece.nbytes != len(view):
             raise CorruptObject(f"{self.inner.url}/{ref.path} ends at byte {start + piece.nbytes}; it should have {ref.size}")
         view[:] = piece.cast("B")

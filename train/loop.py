@@ -122,10 +122,10 @@ def train(
 
 def _train(run: _Run) -> Signals | None:
     config, ranks, loader = run.config, run.ranks, run.loader
-    total = config.epochs * len(loader.split)
+    total = config.epochs * loader.samples
     speed = _Speed(loader)
     while loader.epoch < config.epochs:
-        done = loader.epoch * len(loader.split) + loader.position
+        done = loader.epoch * loader.samples + loader.position
         for batch in loader:
             run.step += 1
             passed, samples, *signals = ranks.sum([len(batch.positions), int(batch.valid.sum()), *run.stop.flags()])

@@ -10,16 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.protocol import Measurement
-from benchmarks.tasks.jpeg import Box, Images, Job, check_batch, check_labels, check_pixels, check_statistics, statistics_of
+from benchmarks.tasks.jpeg import (
+    Box,
+    Job,
+    check_batch,
+    check_labels,
+    check_pixels,
+    check_statistics,
+    normalised,
+    statistics_of,
+)
 
 SKIPPED_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`images` [B, 3, 224, 224] is a view that holds until the next batch is asked for; `labels` [B] is the consumer's own."""
+    """`images`, as the job's form says, is a view that holds until the next batch is asked for; `labels` [B] is the consumer's own."""
 
-    images: Images
+    images: NDArray[Any]
     labels: NDArray[np.int64]
 
 
@@ -45,7 +54,7 @@ class Batches(Protocol):
 class KnownBoxes(Protocol):
     """A contender that can say which box it cut."""
 
-    def cut(self) -> Iterable[tuple[Path, Box, Images]]:
+    def cut(self) -> Iterable[tuple[Path, Box, NDArray[Any]]]:
         """A few photographs through the contender's own transform, each with its file and the box that was cut."""
 
 
@@ -72,13 +81,13 @@ class BatchContender:
         total = np.zeros((3, 3))
         labels: list[NDArray[np.int64]] = []
         for batch in self.batches.epoch():
-            check_batch(batch.images, batch.labels, batch=self.job.batch)
-            total += statistics_of(batch.images).sum(axis=0)
+            check_batch(batch.images, batch.labels, batch=self.job.batch, form=self.job.form)
+            total += statistics_of(normalised(batch.images, self.job.form)).sum(axis=0)
             labels.append(batch.labels)
         checks: dict[str, Any] = {"labels": check_labels(np.concatenate(labels), self.job.repeats)}
         checks["statistics"] = check_statistics(total / self.job.samples, self.job.reference, samples=self.job.samples)
         if isinstance(self.batches, KnownBoxes):
-            checks["pixels"] = check_pixels(self.batches.cut())
+            checks["pixels"] = check_pixels(self.batches.cut(), self.job.form)
         return checks
 
     def measure(self, seconds: float) -> Measurement:

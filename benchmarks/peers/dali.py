@@ -43,6 +43,8 @@ class DaliBatches:
 
 
 def _pipeline(job: Job) -> Any:
+    antialias = job.form.resampling == "antialiased"
+
     @dali.pipeline_def(  # type: ignore[untyped-decorator]
         batch_size=job.batch, num_threads=job.threads, device_id=None, seed=job.seed, prefetch_queue_depth=PREFETCH_QUEUE_DEPTH
     )
@@ -53,7 +55,14 @@ def _pipeline(job: Job) -> Any:
         image = dali.fn.decoders.image_random_crop(
             jpeg, device="cpu", output_type=dali.types.RGB, random_area=list(AREA), random_aspect_ratio=list(ASPECT)
         )
-        image = dali.fn.resize(image, size=[SIZE, SIZE], interp_type=dali.types.INTERP_TRIANGULAR, antialias=True)
+        image = dali.fn.resize(
+            image,
+            size=[SIZE, SIZE],
+            interp_type=dali.types.INTERP_TRIANGULAR if antialias else dali.types.INTERP_LINEAR,
+            antialias=antialias,
+        )
+        if job.form.output == "levels":
+            return dali.fn.flip(image, horizontal=dali.fn.random.coin_flip()), name
         image = dali.fn.crop_mirror_normalize(
             image,
             mirror=dali.fn.random.coin_flip(),

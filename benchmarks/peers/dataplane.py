@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.peers.batches import Batch, BatchContender
 from benchmarks.peers.protocol import serve
-from benchmarks.tasks.jpeg import AREA, ASPECT, MEAN, SIZE, STD, Box, Images, Job
+from benchmarks.tasks.jpeg import AREA, ASPECT, MEAN, SIZE, STD, Box, Form, Job
 from dataplane import Lake
-from loaders import HorizontalFlip, Int64, Loader, Normalize, RandomResizedCrop
+from loaders import HorizontalFlip, Int64, Loader, Normalize, RandomResizedCrop, ToLayout
 from loaders.transforms import ImageTransforms
 
 DATASET = "photographs"
-TRANSFORMS = ImageTransforms((RandomResizedCrop(SIZE, scale=AREA, ratio=ASPECT), HorizontalFlip(), Normalize(MEAN, STD)))
 
 
 class DataplaneBatches:
@@ -25,16 +25,17 @@ class DataplaneBatches:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.setup = f"{job.threads} threads, local lake without a hot tier, JPEGs as ingest indexes them, float32 in numpy arrays"
+        self.transforms = transforms_of(job.form)
+        self.setup = f"{job.threads} threads, local lake without a hot tier, JPEGs as ingest indexes them, numpy arrays"
         lake = Path(job.scratch) / "lake"
-        _ingest(job.tree, lake)
+        ingested(job.tree, lake)
         dataset = Lake(str(lake)).dataset(DATASET)
         self.label_of_class = np.array([int(name) for name in dataset.schema.classes])
         (split,) = dataset.splits
         self.loader = Loader(
             dataset[split],
             batch_size=job.batch,
-            transform={"jpg": tuple(TRANSFORMS), "cls": Int64()},
+            transform={"jpg": tuple(self.transforms), "cls": Int64()},
             seed=job.seed,
             threads=job.threads,
             tail="short",
@@ -44,14 +45,14 @@ class DataplaneBatches:
         for batch in self.loader:
             yield Batch(batch["jpg"], self.label_of_class[batch["cls"]])
 
-    def cut(self) -> Iterator[tuple[Path, Box, Images]]:
+    def cut(self) -> Iterator[tuple[Path, Box, NDArray[Any]]]:
         """The first batch of an epoch, with the boxes that its positions stand for."""
         epoch = self.loader.epoch
         batch = next(iter(self.loader))
         for image, key, position in zip(batch["jpg"], batch.sample_keys, batch.positions, strict=True):
             path = Path(self.job.tree, f"{key}.jpg")
             height, width = _size(path)
-            plan = TRANSFORMS.plan(height, width, seed=self.job.seed, component=0, epoch=epoch, position=int(position))
+            plan = self.transforms.plan(height, width, seed=self.job.seed, component=0, epoch=epoch, position=int(position))
             yield path, Box(plan.box.x, plan.box.y, plan.box.width, plan.box.height, plan.flip), image
         self.loader.restart(epoch=epoch + 1)
 
@@ -59,7 +60,14 @@ class DataplaneBatches:
         self.loader.close()
 
 
-def _ingest(tree: str, lake: Path) -> None:
+def transforms_of(form: Form) -> ImageTransforms:
+    """The task's transforms, as a user writes them down."""
+    crop = RandomResizedCrop(SIZE, scale=AREA, ratio=ASPECT, antialias=form.resampling == "antialiased")
+    values = Normalize(MEAN, STD) if form.output == "normalised" else ToLayout("HWC")
+    return ImageTransforms((crop, HorizontalFlip(), values))
+
+
+def ingested(tree: str, lake: Path) -> None:
     """Through the command line, as a user would; anew each time, because what is measured includes how shards are written today."""
     if lake.exists():
         shutil.rmtree(lake)

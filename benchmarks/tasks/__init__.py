@@ -12,7 +12,23 @@ from typing import Any, Literal
 
 from benchmarks.environments import Environment
 
-TASKS = ("jpeg", "write", "index", "random", "whole", "shards", "where")
+TASKS = (
+    "jpeg",
+    "jpeg-uint8",
+    "jpeg-q90",
+    "pixels",
+    "tokens",
+    "start",
+    "accelerators",
+    "write",
+    "index",
+    "random",
+    "raw",
+    "whole",
+    "shards",
+    "where",
+    "resume",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,8 @@ class Prepared:
 @dataclass(frozen=True, slots=True)
 class Task:
     """Contenders that do the same work, in turns. `samples` are those of an epoch where the user does not say, `quick` those with --quick.
-    `threads`, where it is not None, is what the task is defined with, whatever the user says."""
+    `threads`, where it is not None, is what the task is defined with, whatever the user says. `each` tells the seconds of one, too, where
+    that is what a reader wants to know."""
 
     name: str
     summary: str
@@ -76,6 +93,7 @@ class Task:
     samples: int = 4096
     quick: int = 256
     threads: int | None = None
+    each: bool = False
     targets: tuple[Target, ...] = ()
 
 
@@ -91,7 +109,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitTask:
-    """A probe, run as a fresh process in every round: it gets the job on standard input and answers with a value for each limit."""
+    """A probe, run as a fresh process in every round: it gets the job on standard input and answers with a value for each limit.
+
+    `beside` are peers' probes, run once each after that: what they answer is told beside the figures, and so is why one cannot.
+    """
 
     name: str
     summary: str
@@ -100,11 +121,12 @@ class LimitTask:
     prepare: Callable[[Request], Prepared]
     samples: int
     quick: int
+    beside: tuple[Contender, ...] = ()
 
 
 def load_task(name: str) -> Task | LimitTask:
     """The task of that name. Raises KeyError for an unknown one."""
     if name not in TASKS:
         raise KeyError(name)
-    task: Task | LimitTask = importlib.import_module(f"benchmarks.tasks.{name}").TASK
+    task: Task | LimitTask = importlib.import_module(f"benchmarks.tasks.{name.replace('-', '_')}").TASK
     return task

@@ -1,28 +1,31 @@
 """JPEG → RandomResizedCrop(224, antialiased) → HorizontalFlip → ImageNet-normalised float32 CHW, in batches of 64.
 
-The verification: over an epoch every photograph comes exactly as often as it should; shapes and types are the task's; mean, mean square and
-horizontal detail of the normalised pixels agree with Pillow's; and where a contender can say which box it cut, its pixels agree with
-Pillow's at that box. Detail (the mean absolute difference of neighbours in a row) is what tells an antialiased resize from a plain one, and
-the distribution of crop areas from a wrong one.
+`jpeg_uint8` and `jpeg_q90` are the same with another `Form`: levels of 0 to 255, HWC, resized without antialiasing.
 
-Shapes: B batch, C channel (RGB), H and W 224.
+The verification: over an epoch every photograph comes exactly as often as it should; shapes and types are the task's; mean, mean square and
+horizontal detail of the normalised pixels agree with the reference's; and where a contender can say which box it cut, its pixels agree with
+the reference's at that box. Detail (the mean absolute difference of neighbours in a row) is what tells an antialiased resize from a plain
+one, and the distribution of crop areas from a wrong one. The reference is Pillow; where there is no antialiasing, which Pillow always has,
+it is the formula in NumPy.
+
+Shapes: B batch, C channel (RGB), H and W 224. Levels are normalised before they are compared, so that bounds mean the same everywhere.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.datasets import Inputs, described, make_inputs
-from benchmarks.environments import TORCHVISION
+from benchmarks.datasets import described, make_inputs
+from benchmarks.environments import LITDATA_TORCHVISION, MOSAIC_TORCHVISION, SPDL, TORCHVISION
 from benchmarks.peers.protocol import VerificationFailed
-from benchmarks.tasks import Contender, Prepared, Request, Task
+from benchmarks.tasks import Contender, Prepared, Request, Target, Task
 
 BATCH = 64
 SIZE = 224
@@ -43,6 +46,28 @@ PIXEL_WORST_LEVELS = 8.0
 PIXEL_WORST_QUANTILE = 0.999
 
 Images: TypeAlias = NDArray[np.float32]
+Resampling: TypeAlias = Literal["antialiased", "plain", "area"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is delivered: `output` is normalised float32 CHW, or levels of 0 to 255 in uint8 HWC. "area" is OpenCV's, for those who have no
+    other; contenders that use it in a "plain" task say so, and are held against it."""
+
+    output: Literal["normalised", "levels"] = "normalised"
+    resampling: Resampling = "antialiased"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (3, SIZE, SIZE) if self.output == "normalised" else (SIZE, SIZE, 3)
+
+    @property
+    def dtype(self) -> str:
+        return "float32" if self.output == "normalised" else "uint8"
+
+
+NORMALISED = Form()
+LEVELS = Form("levels", "plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +83,8 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Pillow's statistics (3 statistics × 3 channels) and the deviation that one random crop of a given photograph has around its mean."""
+    """The reference's statistics (3 statistics × 3 channels), and the deviation that one random crop of a given photograph has around
+    its mean."""
 
     values: list[list[float]]
     crop_deviation: list[list[float]]
@@ -78,47 +104,85 @@ class Job:
     tars: list[str]
     indexes: list[str]
     repeats: list[int]
+    form: Form
     reference: Reference
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Job":
-        return cls(**{**value, "reference": Reference(**value["reference"])})
+        return cls(**{**value, "form": Form(**value["form"]), "reference": Reference(**value["reference"])})
 
     @property
     def samples(self) -> int:
         return sum(self.repeats)
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, form: Form = NORMALISED) -> Prepared:
     """Lay the inputs out, and draw the reference once for each set of inputs."""
     samples = -(-max(request.samples, 4 * BATCH) // BATCH) * BATCH
     inputs = make_inputs(request.data, cache=request.cache, samples=samples, threads=request.threads)
+    sources = [str(path.resolve()) for path in inputs.sources]
     job = Job(
         threads=request.threads,
         batch=BATCH,
         seed=0,
         tree=str(inputs.tree.resolve()),
         scratch=str(inputs.folder.resolve()),
-        sources=[str(path.resolve()) for path in inputs.sources],
+        sources=sources,
         tars=[str(path.resolve()) for path in inputs.tars],
         indexes=[str(path.resolve()) for path in inputs.indexes],
         repeats=list(inputs.repeats),
-        reference=_stored_reference(inputs, threads=request.threads),
+        form=form,
+        reference=_stored_reference(sources, inputs.repeats, inputs.folder, form.resampling, threads=request.threads),
     )
     return Prepared(job=asdict(job), data=described(inputs))
 
 
-def normalise(image: NDArray[np.uint8]) -> Images:
-    """HWC levels to normalised CHW."""
-    scaled = (image.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+def resampled_as(job: Job, resampling: Resampling) -> Job:
+    """The job for a contender that resizes in its own way, with the reference of that."""
+    folder = Path(job.scratch)
+    reference = _stored_reference(job.sources, tuple(job.repeats), folder, resampling, threads=job.threads)
+    return replace(job, form=replace(job.form, resampling=resampling), reference=reference)
 
 
-def crop_with_pillow(photograph: Image.Image, box: Box) -> Images:
-    """The task's output for one photograph and box, by Pillow: the crop first, so that no pixel outside the box has a say."""
+def normalise(image_HWC: NDArray[Any]) -> Images:
+    """(…, H, W, C) levels to normalised (…, C, H, W)."""
+    scaled = (image_HWC.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
+
+
+def normalised(images: NDArray[Any], form: Form) -> Images:
+    """What was delivered, one image or a batch, as normalised float32 CHW."""
+    return images if form.output == "normalised" else normalise(images)
+
+
+def crop_with_pillow(photograph: Image.Image, box: Box, resampling: Resampling = "antialiased") -> Images:
+    """The task's output for one photograph and box, normalised: the crop first, so that no pixel outside the box has a say."""
     crop = photograph.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-    crop = crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return normalise(np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if box.mirrored else crop))
+    if box.mirrored:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if resampling == "antialiased":
+        return normalise(np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
+    return normalise((_plain if resampling == "plain" else _area)(np.asarray(crop)))
+
+
+def _plain(image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bilinear without antialiasing: the two nearest pixels of each axis, weighted by how near they are."""
+    values = image_HWC.astype(np.float32)
+    for axis in (0, 1):
+        size = image_HWC.shape[axis]
+        place = np.clip((np.arange(SIZE, dtype=np.float32) + 0.5) * size / SIZE - 0.5, 0, size - 1)
+        low = np.minimum(place.astype(int), max(size - 2, 0))
+        weight = (place - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        high = np.minimum(low + 1, size - 1)
+        values = values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
+    return values
+
+
+def _area(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What an output pixel covers, as OpenCV does it: it is used only where a contender brings it."""
+    import cv2
+
+    return np.asarray(cv2.resize(image_HWC, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def draw_box(rng: np.random.Generator, width: int, height: int) -> Box:
@@ -142,15 +206,17 @@ def statistics_of(images_BCHW: Images) -> NDArray[np.float64]:
     return np.stack([part.mean(axis=(-2, -1), dtype=np.float64) for part in (rows, np.square(rows), detail)], axis=1)
 
 
-def draw_reference(sources: list[Path], repeats: tuple[int, ...], *, seed: int, threads: int) -> Reference:
-    """Several random crops of each photograph by Pillow, weighted as an epoch repeats them."""
+def draw_reference(
+    sources: list[Path], repeats: tuple[int, ...], *, seed: int, threads: int, resampling: Resampling = "antialiased"
+) -> Reference:
+    """Several random crops of each photograph by the reference, weighted as an epoch repeats them."""
     each = max(LEAST_CROPS_A_SOURCE, REFERENCE_CROPS_A_SAMPLE * sum(repeats) // len(sources))
 
     def of_source(i: int) -> NDArray[np.float64]:
         rng = np.random.default_rng((seed, i))
         with Image.open(sources[i]) as opened:
             photograph = opened.convert("RGB")
-        crops = [crop_with_pillow(photograph, draw_box(rng, *photograph.size)) for _ in range(each)]
+        crops = [crop_with_pillow(photograph, draw_box(rng, *photograph.size), resampling) for _ in range(each)]
         return statistics_of(np.stack(crops))
 
     with ThreadPoolExecutor(threads) as pool:
@@ -160,11 +226,11 @@ def draw_reference(sources: list[Path], repeats: tuple[int, ...], *, seed: int, 
     return Reference(values=values.tolist(), crop_deviation=deviation.tolist(), crops=each * len(sources))
 
 
-def check_batch(images_BCHW: NDArray[Any], labels_B: NDArray[Any], *, batch: int) -> None:
-    """The shape and type of one batch, and values that an image can have."""
-    shape = images_BCHW.shape
-    if len(shape) != 4 or shape[1:] != (3, SIZE, SIZE) or not 0 < shape[0] <= batch or images_BCHW.dtype != np.float32:
-        raise VerificationFailed(f"images are {images_BCHW.dtype} {shape}, not float32 (≤ {batch}, 3, {SIZE}, {SIZE})")
+def check_batch(images: NDArray[Any], labels_B: NDArray[Any], *, batch: int, form: Form) -> None:
+    """The shape and type of one batch."""
+    shape = images.shape
+    if len(shape) != 4 or shape[1:] != form.shape or not 0 < shape[0] <= batch or images.dtype != form.dtype:
+        raise VerificationFailed(f"images are {images.dtype} {shape}, not {form.dtype} {(f'≤ {batch}', *form.shape)}")
     if labels_B.shape != shape[:1] or labels_B.dtype.kind not in "iu":
         raise VerificationFailed(f"labels are {labels_B.dtype} {labels_B.shape}, not integers {shape[:1]}")
 
@@ -185,7 +251,7 @@ def check_labels(labels: NDArray[Any], repeats: list[int]) -> str:
 
 
 def check_statistics(found: NDArray[np.float64], reference: Reference, *, samples: int) -> dict[str, list[float]]:
-    """Means over an epoch against Pillow's. The bound: six standard errors of both draws, and what decoders may differ by.
+    """Means over an epoch against the reference's. The bound: six standard errors of both draws, and what decoders may differ by.
 
     Both draws are of the same photographs, so only the crops' deviation counts, not that between photographs. Returns the differences.
     """
@@ -197,20 +263,22 @@ def check_statistics(found: NDArray[np.float64], reference: Reference, *, sample
     if outside.size:
         s, c = outside[0]
         raise VerificationFailed(
-            f"{STATISTICS[s]} of channel {'RGB'[c]} is {found[s, c]:.4f}, Pillow's is {expected[s, c]:.4f} ± {bound[s, c]:.4f}:"
+            f"{STATISTICS[s]} of channel {'RGB'[c]} is {found[s, c]:.4f}, the reference's is {expected[s, c]:.4f} ± {bound[s, c]:.4f}:"
             " not the same crops, resize, colours or normalisation"
         )
     return {name: [round(float(x), 5) for x in difference[s]] for s, name in enumerate(STATISTICS)}
 
 
-def check_pixels(cut: Iterable[tuple[Path, Box, Images]]) -> dict[str, float]:
-    """Pixels of given boxes against Pillow's, in levels of 0 to 255. Returns the differences found."""
+def check_pixels(cut: Iterable[tuple[Path, Box, NDArray[Any]]], form: Form) -> dict[str, float]:
+    """Pixels of given boxes against the reference's, in levels of 0 to 255. Returns the differences found."""
     levels = 255 * np.array(STD, np.float32)[:, None, None]
-    differences = np.stack([np.abs(image - crop_with_pillow(_rgb(path), box)) * levels for path, box, image in cut])
+    differences = np.stack(
+        [np.abs(normalised(image, form) - crop_with_pillow(_rgb(path), box, form.resampling)) * levels for path, box, image in cut]
+    )
     mean, worst = float(differences.mean()), float(np.quantile(differences, PIXEL_WORST_QUANTILE))
     if not (mean <= PIXEL_MEAN_LEVELS and worst <= PIXEL_WORST_LEVELS):
         raise VerificationFailed(
-            f"at identical boxes, pixels differ from Pillow's by {mean:.2f} levels on average (allowed {PIXEL_MEAN_LEVELS}) and by"
+            f"at identical boxes, pixels differ from the reference's by {mean:.2f} levels on average (allowed {PIXEL_MEAN_LEVELS}) and by"
             f" {worst:.1f} at the {PIXEL_WORST_QUANTILE} quantile (allowed {PIXEL_WORST_LEVELS})"
         )
     return {"photographs": len(differences), "mean_levels": round(mean, 3), "worst_levels": round(worst, 2)}
@@ -227,25 +295,36 @@ def _rgb(path: Path) -> Image.Image:
         return opened.convert("RGB")
 
 
-def _stored_reference(inputs: Inputs, *, threads: int) -> Reference:
-    stored = inputs.folder / f"reference-{REFERENCE_CROPS_A_SAMPLE}.json"
+def _stored_reference(sources: list[str], repeats: tuple[int, ...], folder: Path, resampling: Resampling, *, threads: int) -> Reference:
+    """Drawn once for each set of inputs."""
+    suffix = "" if resampling == "antialiased" else f"-{resampling}"
+    stored = folder / f"reference-{REFERENCE_CROPS_A_SAMPLE}{suffix}.json"
     if not stored.exists():
-        drawn = draw_reference(list(inputs.sources), inputs.repeats, seed=1, threads=threads)
+        drawn = draw_reference([Path(path) for path in sources], repeats, seed=1, threads=threads, resampling=resampling)
         staged = stored.with_suffix(".new")
         staged.write_text(json.dumps(asdict(drawn)), encoding="utf-8")
         staged.rename(stored)
     return Reference(**json.loads(stored.read_text(encoding="utf-8")))
 
 
+DATAPLANE = Contender("dataplane", "benchmarks.peers.dataplane", "this project's Loader on its own shards", "images/s", "ours")
+DALI = Contender("dali", "benchmarks.peers.dali", "NVIDIA DALI's CPU pipeline on tars", "images/s", "peer")
+DECODE = Contender("decode", "benchmarks.peers.decode", "libjpeg-turbo decoding whole photographs, nothing else", "images/s", "bound")
+
 TASK = Task(
     name="jpeg",
     summary="JPEG → RandomResizedCrop(224, antialiased) → HorizontalFlip → normalised float32 CHW, batches of 64",
     contenders=(
-        Contender("dataplane", "benchmarks.peers.dataplane", "this project's Loader on its own shards", "images/s", "ours"),
+        DATAPLANE,
         Contender("torch", "benchmarks.peers.torch", "torch DataLoader and torchvision's ImageFolder", "images/s", "peer", TORCHVISION),
         Contender("webdataset", "benchmarks.peers.webdataset", "webdataset on tars, torchvision", "images/s", "peer", TORCHVISION),
-        Contender("dali", "benchmarks.peers.dali", "NVIDIA DALI's CPU pipeline on tars", "images/s", "peer"),
-        Contender("decode", "benchmarks.peers.decode", "libjpeg-turbo decoding whole photographs, nothing else", "images/s", "bound"),
+        DALI,
+        Contender("litdata", "benchmarks.peers.litdata", "litdata, torchvision", "images/s", "peer", LITDATA_TORCHVISION),
+        Contender("mosaic", "benchmarks.peers.mosaic", "mosaicml-streaming, torchvision", "images/s", "peer", MOSAIC_TORCHVISION),
+        Contender("datasets", "benchmarks.peers.datasets", "Hugging Face datasets, torchvision", "images/s", "peer", TORCHVISION),
+        Contender("spdl", "benchmarks.peers.spdl", "SPDL: FFmpeg in threads", "images/s", "peer", SPDL),
+        DECODE,
     ),
     prepare=prepare,
+    targets=(Target(("dali",), 2.0), Target(("torch",), 3.4), Target(("decode",), 1.25)),
 )

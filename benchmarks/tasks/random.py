@@ -49,7 +49,8 @@ TASK = Task(
     name="random",
     summary="random samples of a warm local dataset, one thread, bytes copied",
     contenders=(
-        Contender("dataplane", "benchmarks.peers.random.dataplane", "Split.read_many of shuffled indices", "samples/s", "ours"),
+        Contender("dataplane", "benchmarks.peers.random.dataplane", "Split.each of shuffled indices", "samples/s", "ours"),
+        Contender("many", "benchmarks.peers.random.many", "Split.read_many of 256 of them at a time", "samples/s", "ours"),
         Contender("loader", "benchmarks.peers.random.loader", "what a thread of the Loader reads with, in its order", "samples/s", "ours"),
         Contender("litdata", "benchmarks.peers.random.litdata", "StreamingDataset, shuffled", "samples/s", "peer", LITDATA),
         Contender("webdataset", "benchmarks.peers.random.webdataset", "WebDataset, shards and a buffer shuffled", "samples/s", "peer"),

@@ -31,6 +31,7 @@ DATASET = "big"
 SAMPLES_A_SHARD = 1000
 SHARDS_A_PART = 10_000
 METADATA_BYTES = 257 << 20
+TRAIN = 0.9
 FIELDS = (Field("cls", "class"), Field("jpg", "image"))
 LAYOUT_VERSION = 1
 
@@ -57,12 +58,12 @@ def prepare(request: Request) -> Prepared:
     return Prepared(job=asdict(job), data={"shards": shards, "samples": job.samples, "parts": parts, "metadata": "a stand-in, never read"})
 
 
-def make_version(lake: Lake, shards: int) -> None:
-    """Commit a version of so many shards to an empty lake."""
+def make_version(lake: Lake, shards: int, *, train: float = TRAIN) -> None:
+    """Commit a version of so many shards to an empty lake; `train` is the share of the split of that name."""
     with tempfile.NamedTemporaryFile() as zeros:
         zeros.truncate(METADATA_BYTES)
         metadata = lake.objects.put_file(Path(zeros.name), suffix=".parquet")
-    parts = [(_part(lake, table, metadata), table) for table in _tables(shards)]
+    parts = [(_part(lake, table, metadata), table) for table in _tables(shards, train)]
     lake.catalog.commit(DATASET, lambda _: Change("ingest", {}, Schema(FIELDS), tuple(part for part, _ in parts), split_counts(parts)))
 
 
@@ -70,19 +71,19 @@ def _part(lake: Lake, shards: Shards, metadata: Digest) -> Part:
     return Part(lake.objects.put(write_shards(shards), suffix=".parquet"), metadata, int(shards.live.sum()))
 
 
-def _tables(shards: int) -> Iterator[Shards]:
+def _tables(shards: int, train: float) -> Iterator[Shards]:
     for first in range(0, shards, SHARDS_A_PART):
-        yield table_of_shards(min(SHARDS_A_PART, shards - first), np.random.default_rng(first))
+        yield table_of_shards(min(SHARDS_A_PART, shards - first), np.random.default_rng(first), train=train)
 
 
-def table_of_shards(count: int, rng: np.random.Generator) -> Shards:
-    """Shards as an ingest of photographs makes them, in columns; nine of ten in the split `train`."""
+def table_of_shards(count: int, rng: np.random.Generator, *, train: float = TRAIN) -> Shards:
+    """Shards as an ingest of photographs makes them, in columns; by default nine of ten in the split `train`."""
     size = rng.integers(90_000_000, 120_000_000, count)
     medians = np.stack([np.full(count, 3), rng.integers(90_000, 120_000, count)], axis=1).reshape(-1)
     fields = pa.array(np.tile(np.array([0, 1], np.int32), count))
     names = pa.DictionaryArray.from_arrays(fields, pa.array(["cls", "jpg"])).cast(pa.string())
     columns = {
-        "split": pa.array(np.where(rng.random(count) < 0.9, "train", "val")),
+        "split": pa.array(np.where(rng.random(count) < train, "train", "val")),
         "format": pa.repeat("tar", count),
         "blake3": _digests(count, rng),
         "suffix": pa.repeat(".tar", count),

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -34,6 +33,7 @@ from dataplane.formats.compressed import Fetch
 from dataplane.formats.index import ShardIndex, read_index, write_keys, write_places
 from dataplane.group import array_name, arrow_name
 from dataplane.ingest.options import Bad
+from dataplane.memory import keep_freed_memory, scratch
 from dataplane.objects import Objects, digest_bytes
 from dataplane.prep.image import EXTENSIONS
 from dataplane.schema import Field
@@ -103,7 +103,7 @@ def look(found: Found, split: str, options: AdoptOptions, objects: Objects) -> L
         shard = None
     looked.bytes_read = counted.bytes_read
     if shard is not None:
-        objects.put(looker.index, suffix=".idx")
+        objects.put(looker.index, suffix=".idx", ref=shard.row.index)
         looked.shard = shard
     return looked
 
@@ -119,16 +119,14 @@ def _reading(found: Found, objects: CountedObjects) -> Iterator[Fetch]:
     with translated(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        memory = mmap(-1, 1)  # begins a page, which makes the copy out of the page cache a third faster
+        keep_freed_memory()
 
         def pread(start: int, length: int) -> memoryview:
-            nonlocal memory
-            if len(memory) < length:
-                memory = mmap(-1, length)  # used again: fresh memory costs more than the copy into it
+            memory = scratch(length)
             with translated(path):
-                read = os.preadv(fd, [memoryview(memory)[:length]], start)
+                read = os.preadv(fd, [memory], start)
             objects.count(read)
-            return memoryview(memory)[:read]
+            return memory[:read]
 
         yield pread
     finally:

@@ -9,6 +9,7 @@ sections of the file's metadata. Columns that a reader does not know do not trou
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from dataplane.errors import CorruptObject, FormatTooNew, NotFound
 __all__ = [
     "FieldIndex",
     "ImageInfo",
+    "IndexColumns",
     "IndexRow",
     "Packed",
     "Placed",
@@ -48,6 +50,11 @@ class ImageInfo:
     height: int
     orientation: int = 1
     segments: bytes | memoryview = b""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height in pixels after turning the image as its orientation asks."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,12 @@ class ShardIndex:
         """The key of a sample."""
         return str(self._key_bytes[row], "utf-8")  # 1 µs; a scalar of Arrow takes eight
 
+    def keys_at(self, rows: Sequence[int]) -> list[str]:
+        """The keys of samples."""
+        at, data = np.asarray(rows, np.int64), self._key_bytes.data
+        starts, ends = self._key_bytes.offsets[at].tolist(), self._key_bytes.offsets[at + 1].tolist()
+        return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+
     def keys(self) -> list[str]:
         """All keys, in the shard's order."""
         return self._keys.to_pylist()  # type: ignore[no-any-return]
@@ -124,9 +137,10 @@ class ShardIndex:
             if field.width is None or field.height is None or field.orientation is None:
                 continue
             columns = (column[at].tolist() for column in (field.size, field.width, field.height, field.orientation))
+            names = f"{name}.width", f"{name}.height", f"{name}.orientation"
             for told, size, width, height, orientation in zip(found, *columns, strict=True):
                 if size >= 0 and width:
-                    told |= {f"{name}.width": width, f"{name}.height": height, f"{name}.orientation": orientation}
+                    told[names[0]], told[names[1]], told[names[2]] = width, height, orientation
         return found
 
     def placed(self, row: int) -> dict[str, Placed]:
@@ -150,23 +164,92 @@ class ShardIndex:
             raise NotFound(f"{self.where} has no field {name!r}; it has {', '.join(self.fields)}") from None
 
 
+class IndexColumns:
+    """The index of a shard that is being written: `row` begins a sample, `place` says where one of its fields lies. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._fields: dict[str, _Places] = {}
+
+    def row(self, key: str) -> None:
+        """The next sample."""
+        self._keys.append(key)
+
+    def place(self, name: str, offset: int, size: int, crc32c: int | None, image: ImageInfo | None = None) -> None:
+        """Where the newest sample has a field; see `Placed`."""
+        places = self._fields.get(name)
+        if places is None:
+            places = self._fields[name] = _Places()
+        row = len(self._keys) - 1
+        places.rows.append(row)
+        places.offset.append(offset)
+        places.size.append(size)
+        places.crc32c.append(crc32c)
+        if image is not None:
+            places.pictured.append(row)
+            places.width.append(image.width)
+            places.height.append(image.height)
+            places.orientation.append(image.orientation)
+            if image.segments:
+                places.segments[row] = image.segments
+
+    def encode(self, sections: Mapping[str, bytes] | None = None) -> bytes:
+        """The bytes of the index. Equal samples give equal bytes."""
+        columns: dict[str, Any] = {"key": pa.array(self._keys, pa.string())}
+        for name, places in sorted(self._fields.items()):
+            columns |= {f"{name}.{part}": column for part, column in places.columns(len(self._keys)).items()}
+        return _encode(columns, sections or {})
+
+
+@dataclass(slots=True)
+class _Places:
+    """One field of the samples `rows`, and what is known of the images of those that are `pictured`. Lists of plain values: an object a
+    sample would keep Python's collector busy."""
+
+    rows: list[int] = dataclasses.field(default_factory=list)
+    offset: list[int] = dataclasses.field(default_factory=list)
+    size: list[int] = dataclasses.field(default_factory=list)
+    crc32c: list[int | None] = dataclasses.field(default_factory=list)
+    pictured: list[int] = dataclasses.field(default_factory=list)
+    width: list[int] = dataclasses.field(default_factory=list)
+    height: list[int] = dataclasses.field(default_factory=list)
+    orientation: list[int] = dataclasses.field(default_factory=list)
+    segments: dict[int, bytes | memoryview] = dataclasses.field(default_factory=dict)
+
+    def columns(self, count: int) -> dict[str, Any]:
+        """Over all of `count` samples."""
+        columns = {
+            "offset": pa.array(_over(count, self.rows, self.offset, -1), pa.int64()),
+            "size": pa.array(_over(count, self.rows, self.size, -1), pa.int64()),
+            "crc32c": pa.array(_over(count, self.rows, self.crc32c, 0), pa.uint32()),
+        }
+        if self.pictured:
+            columns["width"] = pa.array(_over(count, self.pictured, self.width, 0), pa.int32())
+            columns["height"] = pa.array(_over(count, self.pictured, self.height, 0), pa.int32())
+            columns["orientation"] = pa.array(_over(count, self.pictured, self.orientation, 1), pa.uint8())
+        if self.segments:
+            columns["segments"] = pa.array([self.segments.get(row) for row in range(count)], pa.binary())
+        return columns
+
+
+def _over(count: int, rows: Sequence[int], values: list[Any], absent: int) -> list[Any]:
+    """The values of `rows`, and `absent` for the others of `count` rows."""
+    if len(values) == count:
+        return values
+    spread = [absent] * count
+    for row, value in zip(rows, values, strict=True):
+        spread[row] = value
+    return spread
+
+
 def write_index(rows: Sequence[IndexRow], sections: Mapping[str, bytes] | None = None) -> bytes:
     """The index of a shard whose fields are placed, from its samples in order. Equal rows give equal bytes."""
-    names = sorted({name for row in rows for name in row.fields})
-    columns: dict[str, Any] = {"key": pa.array([row.key for row in rows], pa.string())}
-    for name in names:
-        placed = [row.fields.get(name) for row in rows]
-        columns[f"{name}.offset"] = pa.array([p.offset if p else -1 for p in placed], pa.int64())
-        columns[f"{name}.size"] = pa.array([p.size if p else -1 for p in placed], pa.int64())
-        columns[f"{name}.crc32c"] = pa.array([p.crc32c if p else 0 for p in placed], pa.uint32())
-        if any(p and p.image for p in placed):
-            images = [p.image if p and p.image else ImageInfo(0, 0, 1) for p in placed]
-            columns[f"{name}.width"] = pa.array([i.width for i in images], pa.int32())
-            columns[f"{name}.height"] = pa.array([i.height for i in images], pa.int32())
-            columns[f"{name}.orientation"] = pa.array([i.orientation for i in images], pa.uint8())
-            if any(i.segments for i in images):
-                columns[f"{name}.segments"] = pa.array([i.segments or None for i in images], pa.binary())
-    return _encode(columns, sections or {})
+    columns = IndexColumns()
+    for row in rows:
+        columns.row(row.key)
+        for name, placed in row.fields.items():
+            columns.place(name, placed.offset, placed.size, placed.crc32c, placed.image)
+    return columns.encode(sections)
 
 
 def write_places(keys: Any, places: Mapping[str, tuple[Any, Any, Any]], sections: Mapping[str, bytes] | None = None) -> bytes:

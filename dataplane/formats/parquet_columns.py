@@ -69,6 +69,10 @@ class Columns:
                 )
         return pieces
 
+    def check(self, group: int, leaf: int, data: Any) -> None:
+        """Raise `CorruptObject` unless `data` are the bytes of a column chunk, as far as the checksums tell."""
+        self._check(group, leaf, self.layout.chunk(group, leaf), memoryview(data))
+
     def walk(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """Columns of each row group in turn, read and checked anew."""
         groups = [group for group in range(self.layout.groups) if not self.layout.is_empty(group)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from dataplane.formats.tar import crc32c
 from dataplane.objects import Objects
 from dataplane.ranges import Span
 from dataplane.refs import ObjectRef
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["Reader"]
 
@@ -51,6 +54,15 @@ class Reader:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def layout(self) -> Layout:
+        """Where its values lie."""
+        return self._columns.layout
+
+    def check_chunk(self, group: int, leaf: int, data: Buffer) -> None:
+        """Check the bytes of a column chunk as reading does. Raises `CorruptObject`."""
+        self._columns.check(group, leaf, data)
 
     @property
     def schema(self) -> pa.Schema:

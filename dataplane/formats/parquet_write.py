@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import io
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from dataplane.errors import InvalidArgument
 from dataplane.formats.index import write_keys
 from dataplane.formats.options import ROW_GROUP_BYTES, parse_codec
 from dataplane.formats.parquet_plan import batches, cut, gaps, parse_footer
+from dataplane.formats.parquet_tokens import TokenTally, token_field
 from dataplane.formats.parquet_values import fits, from_values, infer, size_of
 from dataplane.formats.tar import crc32c
 from dataplane.objects import digest_file
@@ -34,6 +37,7 @@ KEYS: Final = "parquet.keys"  # the column that the keys came from; empty where 
 _INFER_SAMPLES: Final = 64  # a type from fewer would rest on too little: one array is of one length
 _INFER_BYTES: Final = 64 << 20
 _PAGE_BYTES: Final = 64 << 20  # more than a row group has, so that a column of one is one page
+_PAGE_ROWS: Final = 1 << 30  # the same of its rows
 _READ_BYTES: Final = 32 << 20  # at a time, for checksums
 _TYPES: Final = {pa.string(): str, pa.int64(): int, pa.float64(): float, pa.bool_(): bool, pa.binary(): bytes}
 
@@ -43,8 +47,8 @@ class Writer:
 
     `schema`: the columns besides the key, in their order; without it they are inferred from the first samples: some 64, and at least a
     row group. `row_group_bytes`: where a row group ends, before compression; it is what reading one sample costs. `codec`: "zstd",
-    "snappy", "gzip" or "none", with a level as in "zstd:9". Equal samples give equal bytes with one release of Arrow. After an error the
-    file is of no use.
+    "snappy", "gzip" or "none", with a level as in "zstd:9". A token column (see `parquet_tokens`) stays uncompressed. Equal samples give
+    equal bytes with one release of Arrow. After an error the file is of no use.
     """
 
     def __init__(self, path: Path, *, schema: pa.Schema | None = None, row_group_bytes: int = ROW_GROUP_BYTES, codec: str = "zstd") -> None:
@@ -52,6 +56,8 @@ class Writer:
             raise InvalidArgument(f"row_group_bytes is {row_group_bytes}; it needs to be positive, such as {ROW_GROUP_BYTES}")
         self.path = path
         self.size = 0
+        self.tokens: int | None = None  # once it is finished: how many are in its token column, None where it has none
+        self._tally: TokenTally | None = None
         self._codec, self._level = parse_codec(codec, "parquet")
         self._limit = row_group_bytes
         self._schema = None if schema is None else _checked(schema)
@@ -142,7 +148,8 @@ class Writer:
             tail = bytes(view[footer_at(bytes(view[-8:]), ref.size) :])
             layout = parse_footer(tail, size=ref.size, where=str(self.path))
             crcs = checksums(layout.chunks(), ref.size, lambda spans: [bytes(view[span.start : span.end]) for span in spans])
-        return ref, write_keys(list(self._keys), {FOOTER: tail, CHECKSUMS: crcs, KEYS: KEY_COLUMN.encode()})
+            self.tokens, of_tokens = self._tally.sections(layout, view) if self._tally else (None, {})
+        return ref, write_keys(list(self._keys), {FOOTER: tail, CHECKSUMS: crcs, KEYS: KEY_COLUMN.encode(), **of_tokens})
 
     def __enter__(self) -> Writer:
         return self
@@ -185,7 +192,10 @@ class Writer:
         file = self._open(table.slice(0, counts[0]))
         at = 0
         for count in counts:
-            file.write_table(table.slice(at, count), row_group_size=count)
+            group = table.slice(at, count)
+            file.write_table(group, row_group_size=count)
+            if self._tally:
+                self._tally.add(group.column(self._tally.field))
             at += count
         self._ready = [table.slice(at)] if at < len(table) else []
         self._ready_sizes = self._ready_sizes[at:]
@@ -193,12 +203,13 @@ class Writer:
     def _open(self, first: pa.Table | None = None) -> pq.ParquetWriter:
         if self._file is None:
             schema = self._schema or pa.schema([_key_field()])
+            tokens = token_field(schema)
+            self._tally = None if tokens is None else TokenTally(tokens)
             try:
                 self._file = pq.ParquetWriter(
                     self.path,
                     schema,
-                    compression=self._codec,
-                    compression_level=self._level,
+                    **_compression(schema, self._codec, self._level, plain=tokens),
                     use_dictionary=[] if first is None else _repetitive(first),
                     write_statistics=[field.name for field in schema if _is_small(field.type)],
                     write_page_index=True,
@@ -208,6 +219,21 @@ class Writer:
             except (pa.ArrowException, NotImplementedError) as error:
                 raise InvalidArgument(f"{schema} cannot be the schema of a Parquet shard: {error}") from error
         return self._file
+
+
+def _compression(schema: pa.Schema, codec: str, level: int | None, *, plain: str | None) -> dict[str, Any]:
+    """What the writer of Arrow is told of compression, with the column `plain` left as it is, in one page a row group."""
+    if plain is None:
+        return {"compression": codec, "compression_level": level}
+    sink = io.BytesIO()
+    pq.write_table(schema.empty_table(), sink)  # the one way to the names of leaves
+    layout = parse_footer(sink.getvalue()[4:], size=sink.tell(), where="an empty table")
+    leaves = {layout.metadata.schema.column(leaf).path: name for name, mine in layout.fields.items() for leaf in mine}
+    levels = None if level is None else {path: level for path, name in leaves.items() if name != plain}
+    codecs = {path: "none" if name == plain else codec for path, name in leaves.items()}
+    # Older releases of Arrow end pages by their bytes alone.
+    rows = {"max_rows_per_page": _PAGE_ROWS} if "max_rows_per_page" in inspect.signature(pq.write_table).parameters else {}
+    return {"compression": codecs, "compression_level": levels, **rows}
 
 
 def _surely_fits(kind: pa.DataType, value: Any) -> bool:

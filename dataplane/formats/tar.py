@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from dataplane.errors import CorruptObject, InvalidArgument
 from dataplane.formats import compressed
-from dataplane.formats.index import ImageInfo, IndexRow, Placed, ShardIndex, write_index
+from dataplane.formats.index import ImageInfo, IndexColumns, ShardIndex
 from dataplane.objects import Objects
 from dataplane.refs import Digest, ObjectRef
 from dataplane.store import Draft
 
-__all__ = ["SUFFIX", "Reader", "Writer", "crc32c", "member_name", "open"]
+__all__ = ["SUFFIX", "Reader", "Writer", "crc32c", "lead", "member_name", "open", "span"]
 
 SUFFIX: Final = ".tar"
 _BLOCK: Final = 512
@@ -45,9 +48,9 @@ _WRITE_BYTES: Final = 1 << 20
 _VERIFY_ROWS: Final = 64
 
 
-def crc32c(data: bytes | memoryview) -> int:
+def crc32c(data: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
     """The CRC-32C (Castagnoli) of `data`."""
-    return int(google_crc32c.value(data if isinstance(data, bytes) else bytes(data)))
+    return int(google_crc32c.value(data if isinstance(data, bytes | np.ndarray) else np.frombuffer(data, np.uint8)))
 
 
 def member_name(key: str, extension: str) -> str:
@@ -79,6 +82,16 @@ def member_name(key: str, extension: str) -> str:
     return f"{escaped}.{extension}"
 
 
+def span(size: int) -> int:
+    """How many bytes of a tar the `size` bytes of a field take: whole blocks."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def lead(before: tuple[str, bytes] | None) -> int:
+    """How many bytes lie in front of those of a field that is placed, with or without a small one `before` it."""
+    return 2 * _BLOCK + span(len(before[1])) if before else _BLOCK
+
+
 class Writer:
     """Writes one shard to a local file, or into a draft of the store, and gathers its index. Not thread-safe; use it in a `with` block.
 
@@ -87,22 +100,72 @@ class Writer:
 
     def __init__(self, target: Path | Draft) -> None:
         self.path = target if isinstance(target, Path) else target.path
-        self.rows: list[IndexRow] = []
         self.size = 0
         self._out = _Hashed(target) if isinstance(target, Path) else target
         self._names: set[str] = set()
+        self._index = IndexColumns()
+        self._pending: _Pending | None = None
 
     def add(self, key: str, fields: Mapping[str, bytes], images: Mapping[str, ImageInfo] | None = None) -> None:
         """Append a sample. `fields` maps extensions to bytes; `images` says what the headers of its images hold."""
-        placed = {}
-        for extension, name in sorted(self._members(key, fields).items()):
+        members = self._members(key, fields)
+        self.flush()
+        self._names.update(members.values())
+        self._index.row(key)
+        for extension, name in sorted(members.items()):
             data = fields[extension]
-            self._names.add(name)
             self._write(_header(name, len(data)))
-            placed[extension] = Placed(self.size, len(data), crc32c(data), images.get(extension) if images else None)
+            self._index.place(extension, self.size, len(data), crc32c(data), images.get(extension) if images else None)
             self._write(data)
             self._write(_PADDING[: -len(data) % _BLOCK])
-        self.rows.append(IndexRow(key, placed))
+
+    def place(
+        self,
+        key: str,
+        extension: str,
+        buffer: npt.NDArray[np.uint8],
+        at: int,
+        size: int,
+        *,
+        image: ImageInfo | None = None,
+        before: tuple[str, bytes] | None = None,
+    ) -> None:
+        """Append a sample whose bytes lie in `buffer` at `at`, without a copy of them, and `before` it a second, small field that sorts
+        before the first: a name and its bytes. `lead` bytes in front are taken for headers, and what is behind up to `span`. The buffer is
+        the writer's until `flush`: samples that lie side by side there are written at once. Raises `InvalidArgument` as `add` does;
+        nothing is written to the buffer then."""
+        name = self._member(key, extension, size)
+        head, offset = b"", self.size
+        if before is not None:
+            small, data = before
+            beside = self._member(key, small, len(data))
+            head = b"%b%b%b" % (_header(beside, len(data)), data, _PADDING[: -len(data) % _BLOCK])
+            self._names.add(beside)
+        head += _header(name, size)
+        self._names.add(name)
+        pending = self._room(buffer, at - len(head))
+        pending.view[at - len(head) : at] = head
+        pending.end = end = at + span(size)
+        pending.view[at + size : end] = _PADDING[: end - at - size]
+        self._index.row(key)
+        if before is not None:
+            self._index.place(small, offset + _BLOCK, len(data), crc32c(data))
+        self._index.place(extension, offset + len(head), size, crc32c(buffer[at : at + size]), image)
+        self.size = offset + len(head) + end - at
+
+    def flush(self) -> None:
+        """Write what was placed: its buffer is the caller's again."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._out.write(pending.view[pending.start : pending.end])
+
+    def _room(self, buffer: npt.NDArray[np.uint8], start: int) -> _Pending:
+        """What is placed and not written yet, up to `start`; from there on it may go on."""
+        pending = self._pending
+        if pending is None or pending.buffer is not buffer or pending.end != start:
+            self.flush()
+            self._pending = pending = _Pending(buffer, buffer.data, start, start)
+        return pending
 
     def check(self, key: str, fields: Mapping[str, bytes]) -> None:
         """Raise `InvalidArgument` for a sample that `add` would refuse."""
@@ -112,18 +175,24 @@ class Writer:
         """The names of a sample's members by their extensions, checked."""
         members = {}
         for extension, data in fields.items():
-            members[extension] = name = member_name(key, extension)
-            if name in self._names:
-                raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
             if not isinstance(data, bytes):
                 raise InvalidArgument(f"{key!r}: field {extension!r} holds {type(data).__name__}; a tar shard holds bytes")
-            _check_size(name, len(data))
+            members[extension] = self._member(key, extension, len(data))
         return members
+
+    def _member(self, key: str, extension: str, size: int) -> str:
+        """The name of a member, checked."""
+        name = member_name(key, extension)
+        if name in self._names:
+            raise InvalidArgument(f"{key!r} and another sample of this shard both become {name!r}")
+        _check_size(name, size)
+        return name
 
     def finish(self) -> tuple[Digest, bytes]:
         """End the file. The digest of the shard, and the bytes of its index."""
+        self.flush()
         self._write(_END)
-        return Digest(self._out.finish(), SUFFIX, self.size), write_index(self.rows)
+        return Digest(self._out.finish(), SUFFIX, self.size), self._index.encode()
 
     def __enter__(self) -> Writer:
         return self
@@ -137,6 +206,16 @@ class Writer:
         self.size += len(data)
 
 
+@dataclass(slots=True)
+class _Pending:
+    """Members that lie side by side in a buffer, and are not written yet."""
+
+    buffer: npt.NDArray[np.uint8]
+    view: memoryview
+    start: int
+    end: int
+
+
 class _Hashed:
     """A local file, and the digest of what is written to it."""
 
@@ -144,7 +223,7 @@ class _Hashed:
         self._file = path.open("wb", buffering=_WRITE_BYTES)
         self._hasher = blake3()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._hasher.update(data)
 
@@ -186,26 +265,42 @@ class Reader:
         """Samples in the order asked for; neighbours share a request. Raises `NotFound`, `CorruptObject`, `SourceChanged`."""
         for name in fields or ():
             self._index.field(name)
-        samples: list[dict[str, bytes]] = [{} for _ in rows]
-        wanted = [place for name in self.fields if fields is None or name in fields for place in self._places(name, rows)]
-        if not wanted:
-            return samples
-        pieces = self._objects.ranges(self._ref, starts=[place[2] for place in wanted], lengths=[place[3] for place in wanted])
-        for (i, name, _, size, crc), piece in zip(wanted, pieces, strict=True):
-            data = _as_bytes(piece)
-            if len(data) != size or (crc >= 0 and crc32c(data) != crc):
-                raise CorruptObject(
-                    f"{self._objects.where(self._ref)}: field {name!r} of sample {self._index.key(rows[i])!r} fails its checksum; "
-                    "see what else is damaged with: dataplane verify"
-                )
-            samples[i][name] = data
-        return samples
+        return list(self.each(rows, fields))
 
-    def _places(self, name: str, rows: Sequence[int]) -> list[tuple[int, str, int, int, int]]:
-        """Of a field in those of `rows` that have it: which of them, the field, and its offset, size and CRC (-1 where nobody knows it)."""
-        field, at = self._index.field(name), np.asarray(rows, np.int64)
-        columns = zip(field.offset[at].tolist(), field.size[at].tolist(), field.crc32c[at].tolist(), strict=True)
-        return [(i, name, offset, size, crc) for i, (offset, size, crc) in enumerate(columns) if size >= 0]
+    def each(self, rows: Sequence[int], fields: Sequence[str] | None = None) -> Iterator[dict[str, bytes]]:
+        """What `read_many` gives, one sample after the other; in a folder, each is read when it is asked for."""
+        for name in fields or ():
+            self._index.field(name)
+        names = [name for name in self.fields if fields is None or name in fields]
+        has, offsets, sizes, crcs = self._places(names, np.asarray(rows, np.int64))
+        pieces = self._objects.pieces(self._ref, starts=offsets, lengths=sizes)
+        told = zip([names[n] for n in np.nonzero(has)[1].tolist()], sizes, crcs, strict=True)
+        if len(names) == 1 and has.all():
+            for row, (name, size, crc) in zip(rows, told, strict=True):
+                yield {name: self._checked(next(pieces), row, name, size, crc)}  # nothing here keeps hold of the bytes
+            return
+        for row, count in zip(rows, has.sum(axis=1).tolist(), strict=True):
+            yield {name: self._checked(next(pieces), row, name, size, crc) for name, size, crc in islice(told, count)}
+
+    def _places(self, names: Sequence[str], rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], list[int], list[int], list[int]]:
+        """Which samples have which fields (bool [rows, names]), and of those that there are, sample by sample, their offsets, sizes and
+        CRCs (-1 where nobody knows one)."""
+        shape, columns = (len(rows), len(names)), [self._index.field(name) for name in names]
+        offset, size, crc = (np.empty(shape, np.int64) for _ in range(3))
+        for n, column in enumerate(columns):
+            offset[:, n], size[:, n], crc[:, n] = column.offset[rows], column.size[rows], column.crc32c[rows]
+        has = size >= 0
+        return has, offset[has].tolist(), size[has].tolist(), crc[has].tolist()
+
+    def _checked(self, piece: bytes | memoryview, row: int, name: str, size: int, crc: int) -> bytes:
+        """What was read of a field, as bytes."""
+        data = piece if type(piece) is bytes else _as_bytes(piece)
+        if len(data) != size or (crc >= 0 and google_crc32c.value(data) != crc):
+            raise CorruptObject(
+                f"{self._objects.where(self._ref)}: field {name!r} of sample {self._index.key(row)!r} fails its checksum; "
+                "see what else is damaged with: dataplane verify"
+            )
+        return data
 
     def verify(self) -> None:
         """Read every sample and check it."""
@@ -213,9 +308,9 @@ class Reader:
             self.read_many(range(start, min(start + _VERIFY_ROWS, len(self))))
 
 
-def _as_bytes(piece: memoryview) -> bytes:
+def _as_bytes(piece: bytes | memoryview) -> bytes:
     """The bytes of a piece, without a copy where it is all of a bytes object."""
-    whole = piece.obj
+    whole = memoryview(piece).obj
     return whole if type(whole) is bytes and len(whole) == len(piece) else bytes(piece)
 
 

@@ -85,6 +85,9 @@ def walk(  # noqa: PLR0917  (compiled functions take positions)
     while True:
         if count == len(members) or used + EXTENDED_BYTES > len(names):
             return count, used, position, _FULL, 0
+        count, used, position = _plain(buffer, base, size, position, members, count, names, used)
+        if count == len(members) or used + EXTENDED_BYTES > len(names):
+            continue
         status, at, length = _own_header(buffer, base, size, position, said)
         if status != _FINE:
             return count, used, position, status, at
@@ -104,6 +107,58 @@ def walk(  # noqa: PLR0917  (compiled functions take positions)
         if cut:
             return count, used, position, _CUT_DATA, 0
         position = data + _padded(payload)
+
+
+@compiled
+def _plain(  # noqa: PLR0917
+    buffer: Any, base: int, size: int, position: int, members: Any, count: int, names: Any, used: int
+) -> tuple[int, int, int]:
+    """Take the members that are files with an ordinary header of one block, as most are, up to the first that is anything else or does not
+    check: three times as fast as what can read them all. Returns the new `count` and `used`, and the position of the next member."""
+    while count < len(members) and used + EXTENDED_BYTES <= len(names):
+        o = position - base
+        if o < 0 or o + BLOCK > len(buffer) or buffer[o] == 0:
+            break
+        header = buffer[o : o + BLOCK]
+        total = np.uint32(256)  # the checksum itself counts as eight spaces
+        for byte in header:
+            total = np.uint32(total + byte)
+        for i in range(148, 156):
+            total = np.uint32(total - header[i])
+        ended = header[154] == 0 or (header[154] == 0x20 and header[155] in (0, 0x20))
+        if not ended or header[156] != 0x30 or header[345] != 0 or header[135] not in (0, 0x20):
+            break
+        length = _digits(header, 124, 11)
+        if length < 0 or _digits(header, 148, 6) != np.int64(total) or position + BLOCK + length > size:
+            break
+        end = _copied(header, names[used : used + 100]) + used
+        row = members[count]
+        row[0], row[1], row[2], row[3], row[4], row[5] = position, position + BLOCK, length, used, end - used, _FILE
+        count, used = count + 1, end
+        position += BLOCK + _padded(length)
+    return count, used, position
+
+
+@compiled
+def _digits(header: Any, at: int, count: int) -> int:
+    """A number of that many octal digits; -1 where one is none."""
+    value = np.int64(0)
+    for i in range(at, at + count):
+        digit = np.int64(header[i]) - 0x30
+        if digit < 0 or digit > 7:
+            return -1
+        value = (value << 3) | digit
+    return int(value)
+
+
+@compiled
+def _copied(header: Any, out: Any) -> int:
+    """Copy the name that a header begins with; its length."""
+    i = 0
+    while i < len(out) and header[i] != 0:
+        out[i] = header[i]
+        i += 1
+    return i
 
 
 @compiled

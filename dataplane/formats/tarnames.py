@@ -42,15 +42,17 @@ def group(members: Any, names: Any, parts: Any, fields: Any) -> tuple[int, int]:
         row[0], row[1], row[2], row[3], row[4] = -1, -1, kind, at, length
         if kind == _DIRECTORY:
             continue
-        here = _here(names, at, length)
-        at, length = at + here, length - here
-        judged = _judge(names, at, length)
-        if judged == _IGNORED and kind != _CUT:
-            row[2] = _IGNORED
-            continue
-        if kind == _FILE:
-            row[2] = judged
-        key = _key(names, at, length)
+        key = _plain(names[at : at + length])
+        if key < 0:
+            here = _here(names, at, length)
+            at, length = at + here, length - here
+            judged = _judge(names, at, length)
+            if judged == _IGNORED and kind != _CUT:
+                row[2] = _IGNORED
+                continue
+            if kind == _FILE:
+                row[2] = judged
+            key = _key(names, at, length)
         if key != last_length or not _same(names[at : at + key], names[last_at : last_at + key]):
             sample += 1
             last_at, last_length = at, key
@@ -63,6 +65,25 @@ def group(members: Any, names: Any, parts: Any, fields: Any) -> tuple[int, int]:
         seen[field] = sample
         row[0], row[1], row[3], row[4] = sample, field, at, key
     return sample + 1, known
+
+
+@compiled
+def _plain(name: Any) -> int:
+    """The length of the key of a name that is nothing special, as most are, in one go; -1 for one that needs a closer look: where a part
+    of it is empty or begins with a dot or an underscore."""
+    dot, began = -1, True
+    for i in range(len(name)):
+        byte = name[i]
+        if began and byte in (0x2E, 0x2F, 0x5F):
+            return -1
+        began = byte == 0x2F
+        if began:
+            dot = -1
+        elif byte == 0x2E and dot < 0:
+            dot = i
+    if began:
+        return -1
+    return len(name) if dot < 0 else dot
 
 
 @compiled
@@ -114,7 +135,8 @@ def _key(names: Any, at: int, length: int) -> int:
 
 @compiled
 def _same(one: Any, other: Any) -> bool:
-    for i in range(len(one)):  # noqa: SIM110  (compiled)
+    """They have one length. Names that follow each other differ at their ends, so these come first."""
+    for i in range(len(one) - 1, -1, -1):  # noqa: SIM110  (compiled)
         if one[i] != other[i]:
             return False
     return True

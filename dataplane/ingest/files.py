@@ -104,6 +104,7 @@ def _make_shards(job: Job, plan: _Plan, tally: Tally, journal: Journal) -> None:
             options.pictures,
             options.by_format(),
             folder,
+            plan.left,
         )
         with do_tasks(context, plan.tasks, tick, workers=options.workers, light=context.light) as results:
             for result in results:

@@ -112,6 +112,8 @@ def assign_classes(schema: Schema, wanted: Iterable[Wanted]) -> tuple[str, ...]:
 
 def compare(wanted: Sequence[Wanted], present: pa.Table, bad_before: Mapping[str, Bad]) -> Difference:
     """What is to be done, given the samples that the dataset has (columns key, label, split, source_etag and source_blake3)."""
+    if not len(present) and not bad_before:  # a new dataset
+        return Difference(tuple(map(Todo, wanted)), ())
     at = pc.index_in(pa.array([w.key for w in wanted], pa.string()), value_set=present.column("key").combine_chunks())
 
     def equal(column: str, values: Iterable[str]) -> pa.Array:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from dataplane.errors import BadSample, InvalidArgument, NotFound, PermissionDenied, StoreError, StoreUnavailable
@@ -22,13 +24,14 @@ from dataplane.ingest.options import Bad
 from dataplane.store import Store, open_store, split_url
 from dataplane.store.local import translated
 
-__all__ = ["Entry", "FolderSource", "Listing", "Source", "StoreSource", "open_source"]
+__all__ = ["Entry", "FolderSource", "Listing", "Source", "StoreSource", "Together", "open_source"]
 
 _IGNORED: Final = {"thumbs.db", "desktop.ini"}
 _TELL_EVERY: Final = 1000
 _CHANGED: Final = "it changed while it was read; run the command again"
 
 Inode = tuple[int, int]
+Etags = list[str | None]  # a source has a method of the name `list`
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,16 @@ class Source(Protocol):
     def read(self, entry: Entry, limit: int | None = None) -> tuple[bytes, str]:
         """The bytes of a file (the first `limit`), and the etag of just these bytes. Raises `BadSample` where they cannot be had, and
         `StoreUnavailable` where the whole source is out of reach."""
+        ...
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A source that reads many small files at once for less than it takes to read them one by one."""
+
+    def read_together(self, entries: Sequence[Entry], buffer: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> list[str | None]:
+        """Read files to `buffer[at[i] : at[i] + size]`, by the sizes that they are listed with. The etag of the bytes of each; None where
+        they could not be had like this: `read` says why. Lets go of the interpreter."""
         ...
 
 
@@ -174,9 +187,26 @@ class FolderSource:
             raise BadSample(_CHANGED)
         return data, etag
 
+    def read_together(self, entries: Sequence[Entry], buffer: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> Etags:
+        from dataplane.ingest.together import ODD, read_together  # loads numba
+
+        try:
+            folder = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return [None] * len(entries)
+        try:
+            names = b"".join(os.fsencode(entry.name) + b"\0" for entry in entries)
+            changed = read_together(folder, names, np.array([entry.size for entry in entries], np.int64), buffer, at).tolist()
+        finally:
+            os.close(folder)
+        return [None if time == ODD else self._etag(time, entry.size) for entry, time in zip(entries, changed, strict=True)]
+
     def etag(self, found: os.stat_result) -> str:
         """The fingerprint of a file. The root is part of it, since files of different trees may well have equal sizes and times."""
-        return f"{_tag(self.root)}-{found.st_mtime_ns:x}-{found.st_size:x}"
+        return self._etag(found.st_mtime_ns, found.st_size)
+
+    def _etag(self, changed: int, size: int) -> str:
+        return f"{_tag(self.root)}-{changed:x}-{size:x}"
 
 
 @lru_cache(maxsize=16)

@@ -274,7 +274,8 @@ class _Shards:
         shard.path.unlink()
         table = pa.concat_tables(shard.metadata, promote_options="default")
         size = int(table.column("bytes").to_numpy().sum())
-        row = ShardRow(split, "parquet", ref, self._objects.put(index, suffix=".idx"), shard.rows, size)
+        index_ref = self._objects.put(index, suffix=".idx")
+        row = ShardRow(split, "parquet", ref, index_ref, shard.rows, size, tokens=shard.writer.tokens)
         self._done.append((row, table))
 
 

@@ -31,6 +31,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from dataplane.errors import BadSample
+from dataplane.formats import npy
 from dataplane.formats.index import ImageInfo
 from dataplane.prep.jpeg import plain_header
 
@@ -103,7 +104,7 @@ class Picture:
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height in pixels after turning the image as its EXIF orientation asks."""
-        return (self.info.height, self.info.width) if self.info.orientation >= 5 else (self.info.width, self.info.height)
+        return self.info.upright
 
 
 def sniff(start: bytes) -> str | None:
@@ -147,7 +148,10 @@ def examine(data: bytes, *, decode: bool, max_pixels: int) -> Picture:
 
 def decode(data: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8]:
     """The pixels of an image (of GIF and other sequences, the first frame), upright: uint8 [height, width, red green blue]. Transparency is
-    left out, and of 16 bits the upper 8 are taken, as the loaders do. Raises what `examine` raises. Thread-safe."""
+    left out, and of 16 bits the upper 8 are taken, as the loaders do. Pixels in a NumPy file are as they are. Raises what `examine` raises.
+    Thread-safe."""
+    if data.startswith(npy.MAGIC):
+        return npy.unpack(data)
     picture = examine(data, decode=False, max_pixels=max_pixels)
     stored = pixels(data)
     swap, rows, columns = _UPRIGHT[1 if picture.format == "tif" else picture.info.orientation]  # Pillow has turned a TIFF already
@@ -157,14 +161,16 @@ def decode(data: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8]:
 def pixels(data: bytes) -> npt.NDArray[np.uint8]:
     """What `decode` gives of an image that `examine` has passed, but not turned as its EXIF orientation says (a TIFF is)."""
     name = sniff(data[:SNIFF_BYTES])
+    if name == "jpg":
+        with plain_reasons():  # it gives no warnings, so threads may do it side by side
+            stored = _decode_jpeg(data)
+        if stored is not None:
+            return stored
     with alone(), plain_reasons():
-        stored = _decode_jpeg(data) if name == "jpg" else None
-        if stored is None:
-            image = _OPEN[name or ""](io.BytesIO(data))
-            with _libtiff_held_back() if name == "tif" else nullcontext():
-                image.load()
-            stored = _rgb(image)
-    return stored
+        image = _OPEN[name or ""](io.BytesIO(data))
+        with _libtiff_held_back() if name == "tif" else nullcontext():
+            image.load()
+        return _rgb(image)
 
 
 def _examine(data: bytes, name: str, *, decode: bool, max_pixels: int) -> Picture:

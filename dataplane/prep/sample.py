@@ -18,7 +18,7 @@ from dataplane.prep.image import EXTENSIONS, NOT_AN_IMAGE, SNIFF_BYTES, sniff
 from dataplane.prep.options import PictureOptions
 from dataplane.prep.stored import Stored, stored
 
-__all__ = ["FileKind", "Prepared", "check_start", "prepare", "start_bytes"]
+__all__ = ["FileKind", "Prepared", "as_is", "check_start", "misnamed", "prepare", "start_bytes"]
 
 FileKind = Literal["pictures", "files", "arrays"]
 """Kinds of which one file is one sample: pictures of known formats, any files as they are, NumPy's `.npy` and `.npz`."""
@@ -61,9 +61,21 @@ def prepare(kind: FileKind, path: str, data: bytes, *, decode: bool, max_pixels:
 
 def _picture(path: str, made: Stored) -> Prepared:
     picture = made.picture
-    promised = EXTENSIONS.get(posixpath.splitext(path)[1][1:].lower())
-    renamed = promised not in {None, picture.format}
+    renamed = misnamed(path, picture.format)
     return Prepared({picture.format: made.data}, {picture.format: picture.info}, picture.upright, made, renamed)
+
+
+def misnamed(path: str, format_: str) -> bool:
+    """A picture is of another format than its file's name says."""
+    return EXTENSIONS.get(posixpath.splitext(path)[1][1:].lower()) not in {None, format_}
+
+
+def as_is(kind: FileKind, path: str, size: int, *, plain_jpeg: bool) -> str | None:
+    """The field that a file of `size` bytes becomes as it is, as `prepare` would have it where nothing is changed or decoded; None where
+    `prepare` must look for itself. `plain_jpeg`: its header and its end are those of a JPEG file."""
+    if kind == "pictures":
+        return "jpg" if plain_jpeg else None
+    return _field(path) if kind == "files" and size else None
 
 
 def _field(path: str) -> str:

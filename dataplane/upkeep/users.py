@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from dataplane.lake import Lake
 
 __all__ = ["Users", "users_of", "versions_named"]
+
+_NAMES: Final = (("name", "id"), ("dataset", "commit"))  # of a dataset and its commit: as runs and models name them, and states of loaders
 
 
 @dataclass(slots=True)
@@ -44,11 +46,12 @@ def users_of(lake: Lake, name: str, *, tags: bool, used: bool) -> Users:
 
 
 def versions_named(body: Any) -> Iterator[tuple[str, int, str]]:
-    """The versions of datasets that a commit of a run or model names: name, number, and the id of its commit."""
+    """The versions of datasets that a commit of a run or model names: name, number, and the id of its commit. States of loaders name them
+    too, and a mixture's those that it still has to go on with."""
     if isinstance(body, Mapping):
-        name, number, commit = body.get("name"), body.get("version"), body.get("id")
-        if isinstance(name, str) and isinstance(number, int) and isinstance(commit, str):
-            yield name, number, commit
+        for name, number, commit in ((body.get(of), body.get("version"), body.get(its)) for of, its in _NAMES):
+            if isinstance(name, str) and isinstance(number, int) and isinstance(commit, str):
+                yield name, number, commit
         body = list(body.values())
     if isinstance(body, list):
         for value in body:

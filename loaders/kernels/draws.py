@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dataplane.jit import compiled
+from dataplane.jit import brief, compiled
 from dataplane.philox import uniforms
 
 __all__ = ["draw", "draw_beta", "draw_crop", "draw_erasure", "draw_flip", "draw_normal"]
@@ -26,7 +26,7 @@ def draw(stream: int, count: int) -> list[float]:
     return values
 
 
-@compiled
+@brief
 def draw_crop(stream: int, image: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> tuple[int, int, int, int]:
     """The crop (y, x, height, width) of an image (height, width): torchvision's RandomResizedCrop.
 
@@ -55,7 +55,7 @@ def draw_crop(stream: int, image: tuple[int, int], area: tuple[float, float], as
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@compiled
+@brief
 def draw_flip(stream: int, p: float) -> bool:
     """True with probability p."""
     u = np.empty(1)
@@ -63,7 +63,7 @@ def draw_flip(stream: int, p: float) -> bool:
     return bool(u[0] < p)
 
 
-@compiled
+@brief
 def draw_erasure(stream: int, image: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> tuple[int, int, int, int]:
     """The box (y, x, height, width) of an image (height, width) that is erased: torchvision's RandomErasing; of no size if none fits.
 
@@ -114,7 +114,7 @@ def _log_gamma_variate(u: NDArray[np.float64], at: int, shape: float) -> float:
     return math.log(d) + boost
 
 
-@compiled
+@brief
 def draw_beta(stream: int, alpha: float, first: int) -> float:
     """A variate of the Beta(alpha, alpha) distribution, from the uniforms `first` … `first` + 121 of the stream."""
     each = 3 * _GAMMA_TRIES + 1

@@ -2,7 +2,8 @@
 
 Output rows are made eight at a time. Each is first summed vertically over its source rows (contiguous, so it vectorises by itself); the
 eight sums are transposed, so that the horizontal sums, too, run over contiguous memory, with one row in each lane; the results are
-transposed back into planes. A mirrored image only reverses a table of taps, and normalising rides on the horizontal sums.
+transposed back into lines: those of planes, or of interleaved channels, which differ only in where a sum is put down. A mirrored image
+only reverses a table of taps, and normalising rides on the horizontal sums.
 
 Legend: H, W source pixels; C = 3 channels; h, w output pixels.
 """
@@ -51,14 +52,17 @@ def _sum_rows(source: NDArray[np.uint8], first: int, weights: NDArray[np.float32
 @compiled
 def _sum_columns(
     columns: NDArray[np.float32],
-    first: NDArray[np.int64],
-    weights: NDArray[np.float32],
+    taps_x: tuple[NDArray[np.int64], NDArray[np.float32]],
     levels: tuple[NDArray[np.float32], NDArray[np.float32]],
+    steps: tuple[int, int],
     result: NDArray[np.float32],
 ) -> None:
-    """result[c, x, lane] = bias[c] + scale[c] · sum over k of weights[x, k] · columns[first[x] + k, c, lane]."""
+    """result[c, x, lane] = bias[c] + scale[c] · sum over k of weights[x, k] · columns[first[x] + k, c, lane], where `taps_x` are first and
+    weights, and `steps` the elements from one channel of the result to the next, and from one x to the next."""
+    first, weights = taps_x
     scale, bias = levels
-    plane = result.size // _CHANNELS
+    channel, pixel = steps
+    to_red, to_green, to_blue = 0, channel, 2 * channel
     red, green, blue = splat(bias[0]), splat(bias[1]), splat(bias[2])
     for x in range(first.size):
         at = first[x] * _CHANNELS * LANES
@@ -69,9 +73,10 @@ def _sum_columns(
             g = add_product(g, load(columns, at + LANES), weight)
             b = add_product(b, load(columns, at + 2 * LANES), weight)
             at += _CHANNELS * LANES
-        store(result, x * LANES, add_product(red, r, scale[0]))
-        store(result, plane + x * LANES, add_product(green, g, scale[1]))
-        store(result, 2 * plane + x * LANES, add_product(blue, b, scale[2]))
+        store(result, to_red, add_product(red, r, scale[0]))
+        store(result, to_green, add_product(green, g, scale[1]))
+        store(result, to_blue, add_product(blue, b, scale[2]))
+        to_red, to_green, to_blue = to_red + pixel, to_green + pixel, to_blue + pixel
 
 
 @compiled
@@ -90,38 +95,42 @@ def _write(rows: NDArray[np.float32], out: NDArray[Any], streamed: bool) -> None
 def resample(
     source: NDArray[np.uint8],
     axes: tuple[Axis, Axis],
-    kind_and_flips: tuple[int, bool, bool],
+    how: tuple[int, bool, bool, bool],
     levels: tuple[NDArray[np.float32], NDArray[np.float32]],
     out: NDArray[Any],
 ) -> None:
-    """out[c, y, x] = bias[c] + scale[c] · (source[H, W, C] resized along both axes, mirrored if asked).
+    """out[c, y, x] = bias[c] + scale[c] · (source[H, W, C] resized along both axes, mirrored if asked), or out[y, x, c] if interleaved.
 
-    `axes` are those of rows and columns (see `taps`), `kind_and_flips` is the filter of `taps` and whether to mirror the rows and the
-    columns, `levels` are scale and bias, float32[C]. `source` and out[C, h, w] are C-contiguous; `out` is float32, or uint8 (truncated:
-    give a bias of 0.5 to round; not for CUBIC, which goes below 0 and above 255). Float results of a whole number of vectors go past the
-    caches: a batch does not fit in them.
+    `axes` are those of rows and columns (see `taps`); `how` is the filter of `taps`, whether to mirror the rows, whether to mirror the
+    columns, and whether the channels are interleaved; `levels` are scale and bias, float32[C]. `source` and `out` are C-contiguous; `out`
+    is float32, or uint8 (truncated: give a bias of 0.5 to round; not for CUBIC, which goes below 0 and above 255). Float results of a
+    whole number of vectors go past the caches: a batch does not fit in them.
 
     Thread-safe for different `out`; releases the GIL; the same bits on every CPU. Raises `InvalidArgument` when shapes do not match.
     """
-    kind, flip_rows, flip_columns = kind_and_flips
+    kind, flip_rows, flip_columns, interleaved = how
     first_y, weights_y = taps(axes[0], kind, flip_rows)
     first_x, weights_x = taps(axes[1], kind, flip_columns)
     height, width = first_y.size, first_x.size
-    if out.shape != (_CHANNELS, height, width):
-        raise InvalidArgument("the output must have the shape (3, rows wanted, columns wanted)")
+    if out.shape != ((height, width, _CHANNELS) if interleaved else (_CHANNELS, height, width)):
+        raise InvalidArgument("the output must have the shape (3, rows wanted, columns wanted), or with the 3 at the end if interleaved")
     if source.shape[2] != _CHANNELS or first_y.min() < 0 or first_y.max() + weights_y.shape[1] > source.shape[0]:
         raise InvalidArgument("the rows looked at must lie in a source of shape (height, width, 3)")
     left, right = first_x.min(), first_x.max() + weights_x.shape[1]
     if left < 0 or right > source.shape[1]:
         raise InvalidArgument("the columns looked at must lie in the source")
 
-    streamed = out.itemsize == 4 and width % LANES == 0 and out.ctypes.data % _STREAM_BYTES == 0
+    planes, line = (1, _CHANNELS * width) if interleaved else (_CHANNELS, width)
+    padded = (line + LANES - 1) // LANES * LANES
+    steps = (LANES, _CHANNELS * LANES) if interleaved else (padded * LANES, LANES)
+    lines_out = out.reshape(planes, height, line)
+    streamed = out.itemsize == 4 and line % LANES == 0 and out.ctypes.data % _STREAM_BYTES == 0
     lines = source.reshape(source.shape[0], source.shape[1] * _CHANNELS)[:, left * _CHANNELS : right * _CHANNELS]
     first_x -= left
-    used, padded = (right - left) * _CHANNELS, (width + LANES - 1) // LANES * LANES
+    used = (right - left) * _CHANNELS
     sums = np.zeros((LANES, (used + LANES - 1) // LANES * LANES), np.float32)
     columns = np.empty(sums.size, np.float32)
-    result = np.zeros((_CHANNELS, padded * LANES), np.float32)
+    result = np.zeros((planes, padded * LANES), np.float32)
     block = np.empty((LANES, padded), np.float32)
     for top in range(0, height, LANES):
         rows = min(LANES, height - top)
@@ -129,9 +138,9 @@ def resample(
             _sum_rows(lines, first_y[top + r], weights_y[top + r], sums[r, :used])
         for x in range(0, sums.shape[1], LANES):
             transpose(sums, x, sums.shape[1], columns, x * LANES, LANES)
-        _sum_columns(columns, first_x, weights_x, levels, result)
-        for c in range(_CHANNELS):
+        _sum_columns(columns, (first_x, weights_x), levels, steps, result)
+        for c in range(planes):
             for x in range(0, padded, LANES):
                 transpose(result, c * padded * LANES + x * LANES, LANES, block, x, padded)
-            _write(block, out[c, top : top + rows], streamed)
+            _write(block, lines_out[c, top : top + rows], streamed)
     fence()

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dataplane.jit import compiled
+from dataplane.jit import brief, compiled
 
 __all__ = ["ANTIALIASED", "AREA", "CUBIC", "LINEAR", "NEAREST", "Axis", "reach", "taps"]
 
@@ -80,7 +80,7 @@ def _weigh_area(weights: NDArray[np.float32], low: int, index: int, length: int,
         weights[k] = covered / length
 
 
-@compiled
+@brief
 def reach(axis: Axis, kind: int) -> tuple[int, int]:
     """The source pixels [low, high) that the wanted output pixels look at; `start` is added."""
     start, length, size, offset, count = axis

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from dataplane.errors import InvalidArgument
 from loaders.transforms.augment import RandAugment
 from loaders.transforms.colours import ColorJitter, Grayscale, RandomGrayscale
 from loaders.transforms.described import described, read
 from loaders.transforms.images import FieldTransform, ImageTransform, ImageTransforms
+from loaders.transforms.mapped import Map
 from loaders.transforms.places import CenterCrop, HorizontalFlip, RandomCrop, RandomResizedCrop, Resize, VerticalFlip
 from loaders.transforms.plan import Box, ImagePlan
-from loaders.transforms.values import Int64, Normalize, RandomErasing, ToFloat, ToLayout
+from loaders.transforms.values import Bytes, Int64, Normalize, RandomErasing, ToFloat, ToLayout
 from loaders.transforms.warps import RandomAffine, RandomRotation
 
 __all__ = [
     "Box",
+    "Bytes",
     "CenterCrop",
     "ColorJitter",
     "FieldTransform",
@@ -29,6 +32,7 @@ __all__ = [
     "ImageTransform",
     "ImageTransforms",
     "Int64",
+    "Map",
     "Normalize",
     "RandAugment",
     "RandomAffine",
@@ -48,6 +52,7 @@ __all__ = [
 _KINDS: Final[Mapping[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
+        Bytes,
         CenterCrop,
         ColorJitter,
         Grayscale,
@@ -69,12 +74,17 @@ _KINDS: Final[Mapping[str, type[Any]]] = {
 }
 
 
-def to_dict(transform: ImageTransform | Int64) -> dict[str, Any]:
-    """A transform as JSON values, for runs and states; `from_dict` reads it back, and so do older releases what they know."""
+def to_dict(transform: ImageTransform | Int64 | Bytes) -> dict[str, Any]:
+    """A transform as JSON values, for runs and states; `from_dict` reads it back, and so do older releases what they know.
+
+    Raises `InvalidArgument` for a `Map`, which is code.
+    """
+    if isinstance(transform, Map):
+        raise InvalidArgument(f"{transform} is code, and cannot be written as JSON: a run keeps transforms that are data")
     return described(transform)
 
 
-def from_dict(data: Mapping[str, Any]) -> ImageTransform | Int64:
+def from_dict(data: Mapping[str, Any]) -> ImageTransform | Int64 | Bytes:
     """The transform that `to_dict` described, in this or an older release."""
-    transform: ImageTransform | Int64 = read(data, _KINDS)
+    transform: ImageTransform | Int64 | Bytes = read(data, _KINDS)
     return transform

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -15,27 +15,28 @@ from loaders.kernels.taps import ANTIALIASED, AREA, CUBIC, LINEAR, NEAREST
 from loaders.transforms.augment import RandAugment
 from loaders.transforms.checks import colour, pair
 from loaders.transforms.colours import ColorJitter, Grayscale, RandomGrayscale
+from loaders.transforms.mapped import Map
 from loaders.transforms.places import CenterCrop, HorizontalFlip, RandomCrop, RandomResizedCrop, Resize, VerticalFlip, padded
-from loaders.transforms.plan import Box, Frame, ImagePlan, Step
-from loaders.transforms.values import Int64, Normalize, RandomErasing, ToFloat, ToLayout
+from loaders.transforms.plan import Box, Doer, Frame, ImagePlan, Step
+from loaders.transforms.values import Bytes, Int64, Normalize, RandomErasing, ToFloat, ToLayout
 from loaders.transforms.warps import RandomAffine, RandomRotation
 
 __all__ = ["FieldTransform", "ImageTransform", "ImageTransforms"]
 
 PlaceTransform: TypeAlias = Resize | CenterCrop | RandomCrop | RandomResizedCrop
-PixelTransform: TypeAlias = RandomRotation | RandomAffine | ColorJitter | Grayscale | RandomGrayscale | RandAugment
+PixelTransform: TypeAlias = RandomRotation | RandomAffine | ColorJitter | Grayscale | RandomGrayscale | RandAugment | Map
 ImageTransform: TypeAlias = PlaceTransform | HorizontalFlip | VerticalFlip | PixelTransform | ToFloat | Normalize | RandomErasing | ToLayout
-FieldTransform: TypeAlias = Sequence[ImageTransform] | Int64
+FieldTransform: TypeAlias = Sequence[ImageTransform] | Int64 | Bytes | Map
 
 _PLACES: Final = (Resize, CenterCrop, RandomCrop, RandomResizedCrop)
-_PIXELS: Final = (RandomRotation, RandomAffine, ColorJitter, Grayscale, RandomGrayscale, RandAugment)
+_PIXELS: Final = (RandomRotation, RandomAffine, ColorJitter, Grayscale, RandomGrayscale, RandAugment, Map)
 _PHASES: Final = (_PLACES, (HorizontalFlip, VerticalFlip), _PIXELS, (ToFloat,), (Normalize,), (RandomErasing,), (ToLayout,))
 _SETTLED: Final = (Resize, CenterCrop, Grayscale, ToFloat, Normalize, ToLayout)  # nothing is drawn for them
 _PHASE_OF: Final = {kind: phase for phase, kinds in enumerate(_PHASES) for kind in kinds}
 _ALLOWED: Final = (
     "allowed are, in this order: Resize, CenterCrop, RandomCrop and RandomResizedCrop (at most one that resizes; a RandomCrop that pads is "
-    "the last of them); HorizontalFlip and VerticalFlip; RandomRotation, RandomAffine, ColorJitter, Grayscale, RandomGrayscale and "
-    "RandAugment, in any order and number; ToFloat; Normalize; RandomErasing; ToLayout; flips, and what comes behind RandAugment, once each"
+    "the last of them); HorizontalFlip and VerticalFlip; RandomRotation, RandomAffine, ColorJitter, Grayscale, RandomGrayscale, "
+    "RandAugment and Map, in any order and number; ToFloat; Normalize; RandomErasing; ToLayout; flips, and what comes behind Map, once each"
 )
 _FILTERS: Final = {"nearest": NEAREST, "bicubic": CUBIC, "area": AREA, "bilinear": ANTIALIASED}
 
@@ -49,7 +50,7 @@ class ImageTransforms:
     1. `Resize`, `CenterCrop`, `RandomCrop` and `RandomResizedCrop`, of which at most one may resize, so that an image is resampled once,
        and which must leave one fixed size, since the images of a batch have one shape; a `RandomCrop` that pads is the last of them;
     2. `HorizontalFlip` and `VerticalFlip`;
-    3. `RandomRotation`, `RandomAffine`, `ColorJitter`, `Grayscale`, `RandomGrayscale` and `RandAugment`, in any order and number;
+    3. `RandomRotation`, `RandomAffine`, `ColorJitter`, `Grayscale`, `RandomGrayscale`, `RandAugment` and `Map`, in any order and number;
     4. `ToFloat`; 5. `Normalize`; 6. `RandomErasing`; 7. `ToLayout`.
 
     All but those of 1 and 3 may come at most once each.
@@ -58,11 +59,14 @@ class ImageTransforms:
     ops: tuple[ImageTransform, ...]
     size: tuple[int, int] = field(init=False)
     """(height, width) of every result."""
+    placed: tuple[int, int] = field(init=False)
+    """(height, width) of every image behind the places, before a `Map` changes it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))
         _check_order(self.ops)
-        object.__setattr__(self, "size", _fixed_size(self.ops))
+        object.__setattr__(self, "placed", _fixed_size(self.ops))
+        object.__setattr__(self, "size", _mapped_sizes(self.ops, self.placed)[-1])
         _check_values(self)
 
     def __iter__(self) -> Iterator[ImageTransform]:
@@ -94,6 +98,13 @@ class ImageTransforms:
         """Whether an image is levels of 0 … 255 again after resampling, which `Frame` and steps work on."""
         return any(isinstance(op, _PIXELS) or (isinstance(op, RandomCrop) and op.pads) for op in self.ops)
 
+    def done_by(self, hire: Callable[[Map, tuple[int, int, int]], Doer]) -> ImageTransforms:
+        """The same transforms, whose `Map`s are done by what `hire` gives for each and the shape of its result."""
+        sizes = _mapped_sizes(self.ops, self.placed)[1:]
+        return ImageTransforms(
+            tuple(op.done_by(hire(op, (*size, 3))) if isinstance(op, Map) else op for op, size in zip(self.ops, sizes, strict=True))
+        )
+
     def plan(self, height: int, width: int, *, seed: int, component: int, epoch: int, position: int) -> ImagePlan:
         """The plan for an upright image of this size, at this position of the order (see `dataplane.philox.sample_stream`). Pure.
 
@@ -102,10 +113,14 @@ class ImageTransforms:
         """
         box = window = Box(0, 0, height, width)
         resized, kernel, flip, flip_rows = (height, width), ANTIALIASED, False, False
-        frame, erasure = None, None
+        frame, erasure, size = None, None, self.placed
         steps: tuple[Step, ...] = ()
         for ordinal, op in enumerate(self.ops):
-            stream = 0 if isinstance(op, _SETTLED) else sample_stream(seed, component, epoch, position, ordinal)
+            stream = (
+                0
+                if isinstance(op, _SETTLED) or (isinstance(op, Map) and not op.random)
+                else sample_stream(seed, component, epoch, position, ordinal)
+            )
             if isinstance(op, RandomResizedCrop):
                 y, x, h, w = draw_crop(stream, (box.height, box.width), op.scale, op.ratio)
                 box, resized, kernel = Box(box.y + y, box.x + x, h, w), pair(op.size), _filter(op)
@@ -128,7 +143,8 @@ class ImageTransforms:
             elif isinstance(op, VerticalFlip):
                 flip_rows = draw_flip(stream, op.p)
             elif isinstance(op, _PIXELS):
-                steps += op.steps(stream, self.size)
+                steps += op.steps(stream, size)
+                size = (op.size or size) if isinstance(op, Map) else size
             elif isinstance(op, RandomErasing):
                 erasure = op.erasure(stream, self.size, self.channels)
         return ImagePlan(box, resized, window, kernel, flip, flip_rows, frame, steps, erasure)
@@ -227,6 +243,16 @@ def _fixed_size(ops: tuple[ImageTransform, ...]) -> tuple[int, int]:
             f"the images of a batch have one shape, and {list(ops)} leaves theirs open: add CenterCrop(size) or give Resize (height, width)"
         )
     return size
+
+
+def _mapped_sizes(ops: tuple[ImageTransform, ...], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The sizes before and after each of `ops`, where `Map`s change the one that the places leave."""
+    sizes = [size]
+    for op in ops:
+        if isinstance(op, Map):
+            op.check_image()
+        sizes.append((op.size if isinstance(op, Map) else None) or sizes[-1])
+    return sizes
 
 
 def _check_values(transforms: ImageTransforms) -> None:

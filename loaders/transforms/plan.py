@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from loaders.kernels.taps import Axis, reach
 
-__all__ = ["Box", "Colour", "Erasure", "Frame", "ImagePlan", "PaddingMode", "Step", "Warp"]
+__all__ = ["Box", "Call", "Colour", "Doer", "Erasure", "Frame", "ImagePlan", "PaddingMode", "Step", "Warp"]
 
 PaddingMode: TypeAlias = Literal["constant", "edge", "reflect", "symmetric"]
 
@@ -48,7 +51,27 @@ class Colour(NamedTuple):
     amount: float = 0.0
 
 
-Step: TypeAlias = Warp | Colour
+class Doer(Protocol):
+    """Who calls the function of a `Map`. Thread-safe."""
+
+    def do(self, value: npt.NDArray[np.uint8], stream: int, out: npt.NDArray[Any]) -> None:
+        """Write what it makes of `value` to `out`. Raises `BadSample` where it raises."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it has. Idempotent."""
+        ...
+
+
+class Call(NamedTuple):
+    """A function of the user's: it gets the levels as uint8 [height, width, 3], and gives `size` (height, width) of them."""
+
+    doer: Doer
+    stream: int
+    size: tuple[int, int]
+
+
+Step: TypeAlias = Warp | Colour | Call
 
 
 class Erasure(NamedTuple):

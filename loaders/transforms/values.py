@@ -12,7 +12,7 @@ from loaders.transforms.checks import Range, check_choice, check_p, check_range,
 from loaders.transforms.described import ADDED
 from loaders.transforms.plan import Box, Erasure
 
-__all__ = ["Int64", "Normalize", "RandomErasing", "ToFloat", "ToLayout"]
+__all__ = ["Bytes", "Int64", "Normalize", "RandomErasing", "ToFloat", "ToLayout"]
 
 FloatType: TypeAlias = Literal["float32", "float16"]
 LayoutName: TypeAlias = Literal["CHW", "HWC"]
@@ -90,6 +90,11 @@ class ToLayout:
 
     def __post_init__(self) -> None:
         check_choice(self, "layout", LayoutName)
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A field's bytes as they are stored: a `Ragged` in the batch, since samples differ in length."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks import datasets, environments, harness, limits, report
+from benchmarks import datasets, environments, harness, limits, pages, report
 from benchmarks.cli import app
 from benchmarks.environments import Environment, EnvironmentFailed, python_of
+from benchmarks.peers.accelerators import feeding
+from benchmarks.peers.batches import BatchContender
 from benchmarks.peers.protocol import VerificationFailed
 from benchmarks.peers.random.reading import ReadContender
 from benchmarks.photographs import write_photographs
 from benchmarks.servers import nginx
-from benchmarks.tasks import TASKS, CannotPrepare, Contender, Limit, LimitTask, Request, Target, jpeg, load_task
+from benchmarks.tasks import TASKS, CannotPrepare, Contender, Limit, LimitTask, Request, Target, accelerators, jpeg, load_task
 from benchmarks.tasks.random import Job as ReadJob
 from benchmarks.tasks.write import check_contents, digest
 
@@ -99,7 +102,7 @@ FAULTS = {
     "right": None,
     "unnormalised": "not the same crops, resize, colours or normalisation",
     "plain": "detail of channel R is",
-    "shifted": "at identical boxes, pixels differ from Pillow's by",
+    "shifted": "at identical boxes, pixels differ from the reference's by",
     "doubled": "2 of 12 photographs did not come as often",
     "crash": "ended with code 1: no such thing",
 }
@@ -147,7 +150,8 @@ def test_a_run_prints_one_document(photographs, tmp_path):
 
 def test_list_and_wrong_usage():
     listed = json.loads(CliRunner().invoke(app, ["list", "--json"]).stdout)
-    assert [c["contender"] for c in listed[0]["contenders"]] == ["dataplane", "torch", "webdataset", "dali", "decode"]
+    names = ["dataplane", "torch", "webdataset", "dali", "litdata", "mosaic", "datasets", "spdl", "decode"]
+    assert [c["contender"] for c in listed[0]["contenders"]] == names
     for arguments in (["sorting"], ["jpeg", "--peers", "torch,ffcv"], ["jpeg", "--data", "/nonexistent"]):
         assert CliRunner().invoke(app, ["run", *arguments]).exit_code == 2
 
@@ -195,6 +199,85 @@ def test_a_contender_that_hangs_is_ended_with_all_that_it_started(prepared, cont
     deadline = time.monotonic() + 10
     while _alive(child):
         assert time.monotonic() < deadline, "a process of the contender outlived it"
+
+
+def test_levels_without_antialiasing_are_told_from_those_with_it(photographs, tmp_path):
+    from benchmarks.peers.dataplane import DataplaneBatches
+
+    task = load_task("jpeg-uint8")
+    job = jpeg.Job.from_json(task.prepare(Request(data=photographs, cache=tmp_path, samples=SAMPLES, threads=2)).job)
+    batches = DataplaneBatches(job)
+    checks = BatchContender(batches, job).verify()
+    assert checks["labels"] == "256 samples, each of 12 photographs as often as it should"
+    assert checks["pixels"]["mean_levels"] <= 1
+    batch = next(iter(batches.epoch()))
+    assert batch.images.shape == (64, 224, 224, 3)
+    with pytest.raises(VerificationFailed, match="float32"):
+        jpeg.check_batch(batch.images, batch.labels, batch=64, form=jpeg.NORMALISED)
+    with pytest.raises(VerificationFailed, match="at identical boxes, pixels differ"):
+        jpeg.check_pixels(batches.cut(), jpeg.Form("levels", "antialiased"))
+    batches.close()
+
+
+def test_the_plain_reference_is_that_of_opencv(photographs):
+    cv2 = pytest.importorskip("cv2")
+    with Image.open(next(photographs.iterdir())) as opened:
+        photograph = opened.convert("RGB")
+    for box in (jpeg.Box(3, 5, 301, 223, False), jpeg.Box(1, 2, 90, 40, True), jpeg.Box(0, 0, 1, 7, False)):
+        crop = np.asarray(photograph)[box.top : box.top + box.height, box.left : box.left + box.width]
+        expected = cv2.resize(crop[:, ::-1] if box.mirrored else crop, (224, 224), interpolation=cv2.INTER_LINEAR)
+        found = jpeg.crop_with_pillow(photograph, box, "plain")
+        assert np.abs(found - jpeg.normalise(expected)).max() * 255 * 0.229 < 1.1
+
+
+def test_photographs_of_quality_90_are_new_files_for_all(photographs, tmp_path):
+    task = load_task("jpeg-q90")
+    prepared = task.prepare(Request(data=photographs, cache=tmp_path, samples=SAMPLES, threads=2))
+    sources = [Path(path) for path in prepared.job["sources"]]
+    assert len(sources) == len(list(photographs.iterdir())) == 12
+    assert not {path.read_bytes() for path in sources} & {path.read_bytes() for path in photographs.iterdir()}
+    for path in sources:
+        with Image.open(path) as image:
+            assert image.quantization[0][0] == 3  # the table's first at quality 90
+    assert "quality 90" in prepared.data["origin"]
+
+
+@needs_nginx
+def test_the_first_batch_from_a_cold_store(photographs, tmp_path):
+    document = _quick("start", photographs, tmp_path, "dataplane", "hot")
+    results = _results(document)
+    for result in results.values():
+        assert result["seconds_each"] == pytest.approx(1 / result["median"], rel=1e-3)
+        assert result["checks"]["correlation"] > 0.5
+    assert not list((tmp_path / "cache" / "data").glob("*/start/cache/*"))
+
+
+def test_feeding_accelerators(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeding, "STEPS", 2)
+    monkeypatch.setattr(feeding, "FREE_SECONDS", 0.1)
+    prepared = load_task("accelerators").prepare(Request(data=None, cache=tmp_path, samples=800, threads=2))
+    from benchmarks.peers.accelerators.control import Control, ControlContender
+    from benchmarks.peers.accelerators.dataplane import DataplaneFeeder
+
+    job = accelerators.Job.from_json(prepared.job)
+    contender = feeding.FeedContender(DataplaneFeeder(job), job, most=1)
+    assert contender.verify() == {"samples": 800}
+    fed = contender.measure(0)
+    assert 0 < fed.images / fed.seconds <= 1
+    control = ControlContender(Control(job), job)
+    assert control.verify() == {"samples": 400}
+    assert control.measure(0).images == 2, "an epoch has no more batches"
+
+
+def test_samples_of_accelerators_are_known():
+    rows = np.stack([np.frombuffer(accelerators.sample(number), np.uint8) for number in (5, 300)])
+    assert accelerators.check_batch(rows).tolist() == [5, 300]
+    wrong = rows.copy()
+    wrong[1, -1] ^= 1
+    with pytest.raises(VerificationFailed, match="sample 300 does not have its bytes"):
+        accelerators.check_batch(wrong)
+    with pytest.raises(VerificationFailed, match="not uint8"):
+        accelerators.check_batch(rows[:, :-1])
 
 
 def _alive(pid):
@@ -336,8 +419,10 @@ def test_whole_objects_and_indexing_over_a_server(photographs, tmp_path):
     assert {(target["ours"], target["over"]) for target in document["targets"]} == {("dataplane", "read"), ("small", "read-small")}
 
 
-@pytest.mark.parametrize("task", ["shards", "where"])
-def test_figures_against_limits(task, tmp_path):
+@pytest.mark.parametrize("task", ["shards", "where", "resume"])
+def test_figures_against_limits(task, tmp_path, monkeypatch):
+    module = importlib.import_module(f"benchmarks.tasks.{task}")
+    monkeypatch.setattr(module, "TASK", replace(module.TASK, beside=()))  # peers need environments of their own
     document = _quick(task, None, tmp_path)
     assert document["error"] is None
     figures = {limit["figure"]: limit for limit in document["limits"]}
@@ -355,8 +440,47 @@ def test_a_probe_that_fails_is_told(tmp_path, monkeypatch):
     (tmp_path / "broken_probe.py").write_text(text)
     task = LimitTask("broken", "", "broken_probe", (Limit("time", "s", 1.0, ""),), lambda request: None, 1, 1)
     schedule = harness.Schedule(rounds=2, seconds=0, timeout_seconds=60)
-    measured = limits.run(task, {"why": "no such version"}, schedule, logs=tmp_path, tell=lambda line: None)
+    peer = Contender("peer", "broken_probe", "", "", "peer")
+    measured = limits.run(
+        replace(task, beside=(peer,)), {"why": "no such version"}, schedule, logs=tmp_path, environments=tmp_path, tell=lambda line: None
+    )
     assert measured.error == "ValueError: no such version"
+    assert measured.beside == {"peer": {"error": "ValueError: no such version"}}
+
+
+def test_kept_runs_as_a_page(tmp_path):
+    def kept(name, task, **more):
+        head = {"task": task, "summary": "what", "rounds": 5, "hardware": {"cpu": "a CPU", "busy": 0.1}}
+        (tmp_path / name).write_text(json.dumps(head | more))
+
+    contenders = [
+        {"contender": name, "role": role, "unit": "images/s", "median": rate, "low": rate, "high": rate, "error": None, "ours_over": over}
+        for name, role, rate, over in (("mine", "ours", 2000, None), ("theirs", "peer", 50.25, {"median": 39.8, "low": 39.0, "high": 40.1}))
+    ]
+    contenders.append({"contender": "other", "role": "peer", "error": "no such library\nand more", "median": None, "ours_over": None})
+    kept("1-jpeg.json", "jpeg", results=[], targets=[])
+    kept("2-jpeg.json", "jpeg", results=contenders, targets=[])
+    figure = {"figure": "resume", "unit": "ms", "at_most": 100.0, "median": 45.5, "low": 40.0, "high": 50.0, "holds": True}
+    beside = {"big": {"figures": {"resume": 84317.0}}, "small": {"error": "no memory"}}
+    kept("1-resume.json", "resume", limits=[figure], beside=beside, error=None)
+    runs = pages.newest(tmp_path, ["resume", "absent", "jpeg"])
+    assert [path.name for path, _ in runs] == ["1-resume.json", "2-jpeg.json"]
+    made = pages.page(runs, images="images")
+    for line in (
+        "| resume | 45.5 (40 to 50) ms | 100 ms: reached |",
+        "* big: resume 84,317",
+        "* small: cannot: no memory",
+        "| `mine` | 2,000 (2,000 to 2,000) images/s | – |",
+        "| `theirs` | 50.2 (50.2 to 50.2) images/s | 39.80 (39.00 to 40.10) |",
+        "| `other` | failed: no such library | |",
+        "![jpeg](images/jpeg.svg)",
+    ):
+        assert line in made
+    text = f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n"
+    assert pages.replaced(pages.replaced(text, "x"), made) == f"before\n{pages.BEGIN}\n\n{made}\n\n{pages.END}\nafter\n"
+    with pytest.raises(ValueError, match="needs one line"):
+        pages.replaced("nothing", made)
+    pages.replaced((ROOT / "docs" / "benchmarks.md").read_text(), made)
 
 
 def test_contents_that_are_not_the_sources_do_not_count():
@@ -415,7 +539,7 @@ def test_every_task_says_what_it_measures(task):
     assert all(importlib.util.find_spec(contender.module) for contender in loaded.contenders)
 
 
-@pytest.mark.parametrize("module", [datasets, environments])
+@pytest.mark.parametrize("module", [datasets, environments, feeding])
 def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted > 0

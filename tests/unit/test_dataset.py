@@ -2,10 +2,12 @@
 
 import gc
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -221,3 +223,88 @@ def test_reading_loads_nothing_heavy(lake, numbers):
     importlib.import_module("pandas")  # it is installed: pyarrow would load it
     done = subprocess.run([sys.executable, "-c", READING, lake.url], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fields", [None, ["jpg"], ["cls", "jpg"], []])
+def test_each_gives_what_read_many_gives(numbers, fields):
+    train = numbers["train"]
+    for indices in ([], [3], [6, 0, 3, 3, -1], range(7), np.array([5, 2])):
+        assert list(train.each(indices, fields)) == train.read_many(indices, fields)
+    with pytest.raises(NotFound, match="no field 'png'"):
+        list(train.each([0], ["png"]))
+    with pytest.raises(IndexError, match="there is none at 7"):
+        list(train.each([0, 7]))
+
+
+def test_each_from_a_store_that_is_no_folder(numbers):
+    elsewhere = numbers.through(WrapperStore(numbers.store))["train"]
+    assert list(elsewhere.each([6, 0, 3])) == numbers["train"].read_many([6, 0, 3])
+
+
+def test_each_reads_a_sample_when_it_is_its_turn(numbers):
+    train = numbers["train"]
+    samples = train.each(range(7))
+    assert next(samples) == expected(2)
+    path = numbers.store.local_path(train.shards[1].row.ref)
+    data = bytearray(path.read_bytes())
+    data[train.shards[1].index.placed(0)["jpg"].offset] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    assert [next(samples) for _ in range(3)] == [expected(number) for number in (3, 4, 5)]
+    with pytest.raises(CorruptObject, match=r"field 'jpg' of sample .* fails its checksum"):
+        next(samples)
+
+
+def test_each_closes_its_files(numbers, tmp_path):
+    def files():
+        return len(os.listdir("/proc/self/fd"))
+
+    before, samples = files(), numbers["train"].each(range(7))
+    next(samples)
+    assert files() > before
+    del samples
+    assert files() == before
+
+
+def test_each_goes_on_where_its_file_is_deleted_and_says_so_where_it_ends_early(numbers):
+    train = numbers["train"]
+    first, second = (numbers.store.local_path(shard.row.ref) for shard in train.shards)
+    samples = train.each(range(7))
+    assert next(samples) == expected(2)
+    first.unlink()
+    assert [next(samples) for _ in range(3)] == [expected(number) for number in (3, 4, 5)]
+    second.chmod(0o644)
+    os.truncate(second, train.shards[1].index.placed(1)["jpg"].offset + 1)
+    assert next(samples) == expected(6)
+    with pytest.raises(CorruptObject, match="fails its checksum"):
+        next(samples)
+
+
+def test_what_each_gave_before_stays_as_it_was(numbers):
+    train, rng = numbers["train"], np.random.default_rng(0)
+    indices = rng.integers(0, 7, 600)
+    held = list(train.each(indices))
+    assert held == [expected(2 + index) for index in indices.tolist()]
+
+
+def test_threads_may_each_have_an_iterator_of_one_split(numbers):
+    train = numbers["train"]
+
+    def read(seed):
+        indices = np.random.default_rng(seed).integers(0, 7, 600)
+        return [sample.key for sample in train.each(indices)] == [expected(2 + index).key for index in indices.tolist()]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(read, range(8)))
+
+
+def test_each_holds_some_samples_of_a_far_store_and_no_more(lake):
+    make.dataset(lake, "long", train=(200,))
+    recorded = RecordingStore(lake.store)
+    train = lake.dataset("long").through(recorded)["train"]
+    some = train.read_many(range(64))
+    recorded.clear()
+    samples = train.each(range(200))
+    assert next(samples) == some[0]
+    assert recorded.bytes_read == sum(len(data) for sample in some for data in sample.fields.values())
+    assert len(list(samples)) == 199

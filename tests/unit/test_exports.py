@@ -45,6 +45,7 @@ EXPORTS = {
         "redact",
     ],
     "dataplane.ingest": ["Bad", "IngestOptions", "IngestResult", "ingest"],
+    "dataplane.materialize": ["MaterializeOptions", "MaterializeResult", "materialize"],
     "dataplane.upkeep": [
         "ExpireResult",
         "GcReport",
@@ -111,16 +112,22 @@ EXPORTS = {
     ],
     "loaders": [
         "Batch",
+        "Bytes",
         "CenterCrop",
         "ColorJitter",
         "CutMix",
         "Grayscale",
         "HorizontalFlip",
         "Int64",
+        "Limits",
         "Loader",
+        "Map",
         "Mix",
         "MixUp",
+        "Mixture",
         "Normalize",
+        "Packed",
+        "Ragged",
         "RandAugment",
         "RandomAffine",
         "RandomCrop",
@@ -133,6 +140,8 @@ EXPORTS = {
         "ToLayout",
         "VerticalFlip",
     ],
+    "loaders.tokens": ["Packed"],
+    "loaders.torch": ["TensorBatch", "TorchLoader"],
     "tiering": ["Hot", "HotStats", "HotStore"],
 }
 
@@ -183,6 +192,7 @@ QUIET = """
 import sys, threading
 before = threading.active_count()
 import dataplane, tiering, loaders, train, serve
+from loaders import *
 assert "torch" not in sys.modules and "nvidia" not in sys.modules
 assert threading.active_count() == before
 numba = sys.modules.get("numba")

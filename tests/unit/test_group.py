@@ -9,7 +9,7 @@ import pytest
 from dataplane import Lake
 from dataplane.errors import InvalidArgument
 from dataplane.formats import open_shard
-from dataplane.formats.index import read_index
+from dataplane.formats.index import ImageInfo, read_index
 from dataplane.group import Group
 from dataplane.ingest import IngestOptions, ingest
 from dataplane.writer import WriteOptions, write
@@ -79,6 +79,31 @@ def test_what_does_not_go_into_settled_columns_is_refused_at_once(lake, tmp_path
         row = group.finish(lake.objects, "train")
     assert [len(reader) for reader in opened(lake, row)] == [101, 101]
     assert [reader.keys()[-1] for reader in opened(lake, row)] == ["last", "last"]
+
+
+@pytest.mark.parametrize("drafts", [False, True])
+def test_what_is_placed_is_what_is_added(lake, tmp_path, drafts):
+    """Also behind a sample that lacks its fields, and beside those that were refused."""
+    buffer, rows = np.zeros(1 << 14, np.uint8), []
+    buffer[:] = np.arange(1 << 14)
+    for placing in (False, True):
+        with Group(tmp_path, store=lake.store if drafts else None) as group:
+            group.add("first", {"z": b"other"})
+            for i, (at, size) in enumerate(((2048, 100), (4096, 512), (9000, 0))):
+                data, image, before = buffer[at : at + size].tobytes(), ImageInfo(i + 1, 9, 6), ("cls", b"%d" % i)
+                if placing:
+                    group.place(f"{i}", "jpg", buffer, at, size, image=image, before=before)
+                    with pytest.raises(InvalidArgument, match=f"'{i}' is the key of a sample"):
+                        group.place(f"{i}", "jpg", buffer, at, size)
+                    with pytest.raises(InvalidArgument, match="cannot be the name"):
+                        group.place("odd", "é", buffer, at, size)
+                else:
+                    group.add(f"{i}", {"jpg": data, "cls": before[1]}, {"jpg": image})
+            group.flush()
+            buffer[:2048] = 7
+            rows.append((group.finish(lake.objects, "train"), group.fields, len(group)))
+    assert rows[0] == rows[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["lake"]
 
 
 def test_a_key_comes_once_in_a_shard(tmp_path):

@@ -230,6 +230,24 @@ def test_half_floats_are_rounded_once(steps, layout):
     assert np.array_equal(half, single.astype(np.float16))
 
 
+@pytest.mark.parametrize(
+    "ops",
+    [
+        [Resize((3, 3))],
+        [Resize((3, 3)), Grayscale(3)],
+        [Resize((40, 30), interpolation="bicubic"), HorizontalFlip(1)],
+        [RandomResizedCrop(24, antialias=False), Normalize.imagenet(), RandomErasing(1.0, value="random")],
+        [RandomResizedCrop(24), ToFloat("float16"), RandomErasing(1.0, value=(0.1, 0.2, 0.3))],
+        [RandomResizedCrop(24), RandomErasing(1.0, value=7)],
+        [CenterCrop(24), ColorJitter(0.5), Normalize.imagenet()],
+    ],
+    ids=str,
+)
+def test_a_layout_is_nothing_but_an_order(ops):
+    data = jpeg(picture(90, 70), "420")
+    assert np.array_equal(run([*ops, ToLayout("HWC")], data).transpose(2, 0, 1), run(ops, data))
+
+
 @pytest.mark.parametrize("values", [[], [ToFloat()], [Normalize((0.5,), (0.25,))]])
 def test_one_channel(values):
     data = jpeg(picture(90, 70), "420")

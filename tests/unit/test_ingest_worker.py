@@ -1,13 +1,15 @@
-"""One task: files that lie in memory are read one by one, files that a disk has to give by several threads; the shard is the same."""
+"""One task: files that lie in memory are read together, files that a disk has to give by several threads; the shard is the same."""
 
 import os
 import resource
+import sys
 import threading
 
 import pytest
 
 from dataplane import Lake
 from dataplane.errors import BadSample
+from dataplane.ingest import worker
 from dataplane.ingest.options import Pictures
 from dataplane.ingest.plan import Task, Todo, Wanted, key_of
 from dataplane.ingest.source import FolderSource
@@ -43,6 +45,17 @@ class Folder:
                 self.at_work -= 1
 
 
+class Together(Folder):
+    """One that can read many at once."""
+
+    bunches = 0
+
+    def read_together(self, entries, buffer, at):
+        self.seen += len(entries)
+        self.bunches += len(entries) > 0  # the first call is to load what it takes
+        return self.inner.read_together(entries, buffer, at)
+
+
 def evict(folder):
     """Take the files out of the page cache. Whether the system did so."""
     before = resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
@@ -55,28 +68,47 @@ def evict(folder):
     return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock > before
 
 
-def do(source, lake, folder, *, decode=False, pictures=AS_THEY_ARE):
+def do(source, lake, folder, *, decode=False, pictures=AS_THEY_ARE, files=100_000):
     todo = tuple(Todo(Wanted(entry, key_of(entry.path), None, "train")) for entry in source.list(lambda _: None).entries)
     heard = []
-    context = Context(source, lake.store, {}, "pictures", decode, 1 << 20, pictures, {}, folder)
+    context = Context(source, lake.store, {}, "pictures", decode, 1 << 20, pictures, {}, folder, files)
     return do_task(context, Task(0, "train", todo), lambda *told: heard.append(told)), heard
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_how_files_come_does_not_change_the_shard(tmp_path, cold):
+def test_how_files_come_does_not_change_the_shard(tmp_path, monkeypatch, cold):
+    monkeypatch.setattr("dataplane.ingest.bulk._BUFFER_BYTES", 32 << 10)  # several bunches
     write_folder(tmp_path / "source", 200)
     (tmp_path / "source/cat/00004.jpg").write_bytes(b"none")
     lake = Lake.init(str(tmp_path / "lake"))
     usual, _ = do(Folder(tmp_path / "source"), lake, tmp_path, decode=True)
     if cold and not evict(tmp_path / "source"):
         pytest.skip("this file system keeps its files in memory")
-    source = Folder(tmp_path / "source")
+    source = Together(tmp_path / "source")
     done, heard = do(source, lake, tmp_path)
     assert [bad.source for bad in done.bad] == ["cat/00004.jpg"]
     assert done.finished.shard == usual.finished.shard
     assert done.finished.metadata.equals(usual.finished.metadata)
     assert sum(samples for samples, _ in heard) == source.seen == 200
+    assert source.bunches == 1 if cold else source.bunches > 5
     assert (source.most > 1) == cold
+
+
+def test_few_files_do_not_load_what_many_need(tmp_path):
+    write_folder(tmp_path / "source", 4)
+    source = Together(tmp_path / "source")
+    done, _ = do(source, Lake.init(str(tmp_path / "lake")), tmp_path, files=4)
+    assert (done.finished.shard.samples, source.bunches) == (4, 0)
+
+
+@pytest.mark.parametrize(("loaded", "fewest"), [(True, 2048), (False, 16_384)])
+def test_how_many_files_are_many_depends_on_what_is_loaded(monkeypatch, loaded, fewest):
+    if loaded:
+        monkeypatch.setitem(sys.modules, "numba", sys)
+    else:
+        monkeypatch.delitem(sys.modules, "numba", raising=False)
+    assert not worker._worth_it(fewest - 1)
+    assert worker._worth_it(fewest)
 
 
 def test_a_task_that_failed_lets_the_next_one_read(tmp_path):

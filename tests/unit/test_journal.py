@@ -56,6 +56,21 @@ def test_a_dead_writers_shards_are_found(lake):
     assert list(lake.store.list("writers")) == []
 
 
+def test_a_writer_lives_from_its_first_entry_on(lake):
+    """Another thread of the process looks as soon as the entry is there."""
+    seen = []
+
+    class Watched(WrapperStore):
+        def put(self, path, file, **options):
+            done = super().put(path, file, **options)
+            seen.append(leftovers(lake.store, "numbers"))
+            return done
+
+    with Journal(Watched(lake.store), "numbers") as mine:
+        mine.finish()
+    assert seen == [[]]
+
+
 def test_a_living_writer_is_left_alone(lake):
     with Journal(lake.store, "numbers") as mine:
         mine.add(make.finished(lake, "train", [0]))

@@ -35,13 +35,13 @@ def whole(length: int, size: int) -> tuple[int, int, int, int, int]:
 
 def as_float(source, axes, kind=ANTIALIASED, flip=False, levels=(ONES, ZEROS), *, flip_rows=False) -> np.ndarray:
     out = np.full((3, axes[0][4], axes[1][4]), np.nan, np.float32)
-    resample(source, axes, (kind, flip_rows, flip), levels, out)
+    resample(source, axes, (kind, flip_rows, flip, False), levels, out)
     return out
 
 
 def as_uint8(source, axes, kind=ANTIALIASED, flip=False) -> np.ndarray:
     out = np.zeros((3, axes[0][4], axes[1][4]), np.uint8)
-    resample(source, axes, (kind, False, flip), (ONES, HALVES), out)
+    resample(source, axes, (kind, False, flip, False), (ONES, HALVES), out)
     return out.transpose(1, 2, 0)
 
 
@@ -184,9 +184,22 @@ def test_every_alignment_and_width_gives_the_same(shift_bytes, width):
     memory = np.full(3 * 30 * width + 64, np.nan, np.float32)
     start = -memory.ctypes.data % 64 // 4 + shift_bytes // 4
     out = memory[start : start + 3 * 30 * width].reshape(3, 30, width)
-    resample(image, axes, (ANTIALIASED, False, False), (ONES, ZEROS), out)
+    resample(image, axes, (ANTIALIASED, False, False, False), (ONES, ZEROS), out)
     assert np.array_equal(out, as_float(image, axes))
     assert np.isnan(np.delete(memory, np.s_[start : start + out.size])).all(), "memory around the output was touched"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("size", [(30, 224), (9, 5), (3, 3), (8, 16)])
+def test_interleaved_channels_are_the_planes_in_another_order(dtype, size):
+    image, axes = noise(50, 60), (whole(50, size[0]), whole(60, size[1]))
+    levels = (ONES, HALVES) if dtype == np.uint8 else (np.float32([0.017, 0.0175, 0.0174]), -2 * ONES)
+    planes, interleaved = np.zeros((3, *size), dtype), np.zeros((*size, 3), dtype)
+    resample(image, axes, (ANTIALIASED, False, True, False), levels, planes)
+    resample(image, axes, (ANTIALIASED, False, True, True), levels, interleaved)
+    assert np.array_equal(interleaved.transpose(2, 0, 1), planes)
+    with pytest.raises(InvalidArgument):
+        resample(image, axes, (ANTIALIASED, False, True, True), levels, np.zeros((*size, 4), dtype))
 
 
 def test_the_same_bits_everywhere():
@@ -209,7 +222,7 @@ def test_the_same_bits_everywhere():
 )
 def test_what_does_not_fit_is_refused(axes, shape):
     with pytest.raises(InvalidArgument):
-        resample(noise(40, 50), axes, (ANTIALIASED, False, False), (ONES, ZEROS), np.zeros(shape, np.float32))
+        resample(noise(40, 50), axes, (ANTIALIASED, False, False, False), (ONES, ZEROS), np.zeros(shape, np.float32))
 
 
 def torchvision_crop(u, height, width, scale, ratio):

@@ -19,7 +19,8 @@ def batch_of(size: int = 5, position: int = 100, dtype=np.float32, shape=(3, 12,
     rng = np.random.default_rng(size)
     images = rng.normal(size=(size, *shape)).astype(dtype) if np.dtype(dtype).kind == "f" else rng.integers(0, 256, (size, *shape), dtype)
     fields = {"jpg": images, "cls": rng.integers(0, CLASSES, size), "txt": np.arange(size)}
-    return Batch(fields, epoch, np.arange(position, position + size), tuple(map(str, range(size))), np.ones(size, bool))
+    keys, zeros = tuple(map(str, range(size))), np.zeros(size, np.int16)
+    return Batch(fields, epoch, np.arange(position, position + size), keys, np.ones(size, bool), zeros, zeros.astype(np.int64))
 
 
 def mixed(mix: Mix, batch: Batch) -> Batch:

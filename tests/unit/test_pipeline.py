@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from dataplane.errors import InvalidArgument
+from dataplane.stages import Clock, Stage, enter
 from loaders.pipeline import Pipeline, Work
 
 
@@ -114,6 +115,37 @@ def test_a_waiting_consumer_ends_when_somebody_else_closes():
 
     pipeline = Pipeline(iter([Work([job], None)]), threads=1, depth=1)
     assert list(pipeline) == []
+
+
+def test_one_that_somebody_closes_while_it_plans_ends_quietly():
+    def closing():
+        for work in works(3):
+            yield work
+            closer = threading.Thread(target=pipeline.close)
+            closer.start()
+            closer.join()
+
+    pipeline = Pipeline(closing(), threads=1, depth=2)
+    assert list(pipeline) == []
+    assert not pipeline.ready()
+
+
+def test_a_result_that_is_there_costs_no_look_at_what_threads_do():
+    looks = []
+
+    class Watched(Clock):
+        def totals(self):
+            looks.append(self.name)
+            return super().totals()
+
+    pipeline = Pipeline(works(3), threads=1, depth=3, clock=Watched)
+    next(pipeline)
+    while not all(work._left == 0 for work in pipeline._ahead):
+        time.sleep(0.001)
+    time.sleep(0.01)  # it is told behind that
+    looks.clear()
+    assert list(pipeline) == [[1] * 3, [2] * 3]
+    assert looks == []
 
 
 def test_an_error_holds_its_batch_no_longer_than_it_lives():
@@ -221,3 +253,100 @@ next(pipeline)
     done = subprocess.run([sys.executable, "-c", program], timeout=20, capture_output=True, text=True, check=False)
     assert done.returncode == (-2 if "SIGINT" in ending else 0), done.stderr
     assert "Fatal" not in done.stderr
+
+
+def test_a_pipeline_can_grow_and_shrink():
+    gate, running = threading.Event(), []
+
+    def job():
+        running.append(threading.current_thread())
+        gate.wait(10)
+
+    pipeline = Pipeline(iter([Work([], 0), Work([job] * 5, 1), *works(40)]), threads=1, depth=2)
+    assert next(pipeline) == 0
+    pipeline.resize(threads=5, depth=6)
+    assert pipeline.threads == 5
+    while len(running) < 5:
+        time.sleep(0.001)
+    assert len(set(running)) == len(loader_threads()) == 5
+    gate.set()
+    assert next(pipeline) == 1
+    assert len(pipeline._ahead) == 5
+    pipeline.resize(threads=2, depth=1)
+    assert list(pipeline) == [[n] * 3 for n in range(40)]
+    assert len(set(running)) == 5
+    assert loader_threads() == []
+
+
+def test_threads_that_are_too_many_end_behind_what_is_queued():
+    pipeline = Pipeline(works(1000), threads=4, depth=3)
+    next(pipeline)
+    threads = loader_threads()
+    pipeline.resize(threads=1, depth=3)
+    next(pipeline)
+    until = time.monotonic() + 5
+    while sum(thread.is_alive() for thread in threads) > 1 and time.monotonic() < until:
+        time.sleep(0.001)
+    assert len(loader_threads()) == 1
+    pipeline.resize(threads=3, depth=3)
+    assert len(loader_threads()) == 3
+    assert len(list(pipeline)) == 998
+    assert loader_threads() == []
+
+
+def test_a_pipeline_that_shrank_and_is_forgotten_leaves_no_thread():
+    pipeline = Pipeline(works(1000), threads=4, depth=4)
+    next(pipeline)
+    pipeline.resize(threads=2, depth=2)
+    pipeline.resize(threads=6, depth=2)
+    del pipeline
+    gc.collect()
+    assert loader_threads() == []
+
+
+@pytest.mark.parametrize(("has", "wants"), [(0, 2), (2, 0)])
+def test_whose_threads_they_are_does_not_change(has, wants):
+    pipeline = Pipeline(works(10), threads=has, depth=2)
+    with pytest.raises(InvalidArgument, match="cannot go on with"):
+        pipeline.resize(threads=wants, depth=2)
+    pipeline.close()
+
+
+def test_where_no_more_threads_can_be_started_it_goes_on_with_fewer(monkeypatch):
+    pipeline = Pipeline(works(20), threads=2, depth=2)
+
+    def scarce(thread):
+        raise RuntimeError("can't start new thread")
+
+    clocks = []
+    pipeline._clock = lambda name: clocks.append(Clock(name)) or clocks[-1]
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    pipeline.resize(threads=8, depth=4)
+    monkeypatch.undo()
+    assert pipeline.threads == 2
+    assert [clock.ended for clock in clocks] == [True]  # nobody takes a thread that never was for an idle one
+    assert len(list(pipeline)) == 20
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_how_a_result_came_is_told(threads):
+    clocks = []
+
+    def clock(name):
+        clocks.append(Clock(name))
+        return clocks[-1]
+
+    def job():
+        enter(Stage.DECODE)
+        time.sleep(0.02)
+
+    pipeline = Pipeline(iter([Work([job], 1)]), threads=threads, depth=1, clock=clock)
+    next(pipeline)
+    asked, planned, got, spent = pipeline.handed
+    assert asked <= planned <= got
+    assert got - asked >= 0.02
+    assert 0.015 <= spent[Stage.DECODE] <= sum(spent) <= got - planned
+    assert len(clocks) == max(1, threads)
+    pipeline.close()
+    assert all(clock.ended for clock in clocks)
+    assert enter(Stage.IDLE) == Stage.IDLE  # this thread has no clock any more

@@ -24,7 +24,7 @@ def test_what_is_no_state_is_refused(bad):
 
 def test_a_state_of_a_newer_release_says_to_upgrade():
     with pytest.raises(FormatTooNew, match="upgrade"):
-        State.from_dict({**STATE.to_dict(), "format": 2})
+        State.from_dict({**STATE.to_dict(), "format": 3})
 
 
 def test_unknown_keys_of_the_same_format_are_ignored():

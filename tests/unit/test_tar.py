@@ -3,6 +3,7 @@
 import tarfile
 
 import google_crc32c
+import numpy as np
 import pytest
 from blake3 import blake3
 
@@ -89,6 +90,47 @@ def test_a_short_shard_fails_the_checksum(shard):
     store.local_path(ref).write_bytes(store.local_path(ref).read_bytes()[:5000])
     with pytest.raises(CorruptObject, match="fails its checksum"):
         opened(*shard).verify()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_samples_that_lie_in_memory_become_the_same_shard(tmp_path, before):
+    """Side by side, with a gap, after one that was added, and in a second buffer."""
+    samples = [(f"some.key {i}", {"jpg": bytes([i + 1]) * (i * 511 % 1400), **({"cls": b"%d" % i} if before else {})}) for i in range(9)]
+    images = [ImageInfo(i, 9) if i % 2 else None for i in range(9)]
+    with tar.Writer(tmp_path / "added.tar") as writer:
+        for (key, fields), image in zip(samples, images, strict=True):
+            writer.add(key, fields, {"jpg": image} if image else None)
+        added = writer.finish()
+    buffers = [np.full(1 << 14, 99, np.uint8) for _ in range(2)]
+    at = [1536, 4608, 9216, 0, 1536, 4096, 1536, 4608, 0]  # 0: added
+    with tar.Writer(tmp_path / "placed.tar") as writer:
+        for i, ((key, fields), image) in enumerate(zip(samples, images, strict=True)):
+            small = ("cls", fields["cls"]) if before else None
+            if not at[i]:
+                writer.add(key, fields, {"jpg": image} if image else None)
+                continue
+            buffer, data = buffers[i > 5], fields["jpg"]
+            buffer[at[i] : at[i] + len(data)] = np.frombuffer(data, np.uint8)
+            writer.place(key, "jpg", buffer, at[i], len(data), image=image, before=small)
+        with pytest.raises(InvalidArgument, match="both become"):
+            writer.place("some.key 1", "jpg", buffers[0], 2048, 1)
+        writer.flush()
+        placed = writer.finish()
+    assert placed == added
+    assert (tmp_path / "placed.tar").read_bytes() == (tmp_path / "added.tar").read_bytes()
+
+
+def test_what_is_placed_is_the_writers_until_it_is_flushed(tmp_path):
+    buffer = np.zeros(4096, np.uint8)
+    with tar.Writer(tmp_path / "x.tar") as writer:
+        writer.place("a", "jpg", buffer, tar.lead(None), 5)
+        assert writer.size == tar.lead(None) + tar.span(5) == 1024
+        writer.flush()
+        writer.flush()
+        buffer[:] = 7
+        ref, _ = writer.finish()
+    assert (tmp_path / "x.tar").read_bytes()[512:517] == bytes(5)
+    assert ref.size == 2048
 
 
 def test_crc32c_is_castagnoli():

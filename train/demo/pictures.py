@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dataplane import Lake
-from loaders import Int64, Loader, Normalize, ToFloat
+from loaders import Bytes, Int64, Loader, Normalize, ToFloat
 from loaders.transforms import FieldTransform, from_dict
 from train.config import TrainConfig
 from train.demo.story import Picture
@@ -21,7 +21,7 @@ def first_batch(lake: Lake, config: TrainConfig) -> tuple[Picture, ...]:
     dataset = lake.dataset(config.data.dataset)
     names, images = dataset.schema.classes, ";".join(dataset.schema.names("image"))
     (label,) = dataset.schema.names("class")
-    ops = [op for op in map(from_dict, config.data.transform) if not isinstance(op, Normalize | ToFloat | Int64)]
+    ops = [op for op in map(from_dict, config.data.transform) if not isinstance(op, Normalize | ToFloat | Int64 | Bytes)]
     transform: dict[str, FieldTransform] = {images: ops, label: Int64()}
     loader = Loader(dataset[config.data.train], batch_size=config.batch_size, seed=config.seed, transform=transform, threads=1)
     batch = next(iter(loader))

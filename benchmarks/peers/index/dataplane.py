@@ -17,16 +17,15 @@ SETUP = "adopt's look at each object, its index into a store in memory, one thre
 
 
 class Adopter:
-    """Looks at one object, as `adopt` does."""
+    """Looks at one object, as `adopt` does. Its index goes to a new store each time: one that is there would be read and checked."""
 
     def __init__(self) -> None:
-        self.objects = Objects(open_store(f"memory://{uuid.uuid4().hex}"))
         self.bytes_read = 0
 
     def members(self, name: str) -> int:
         """The fields of all its samples, as its index has them."""
         (found,) = find(name, apart="memory://").found
-        looked = look(found, "train", AdoptOptions(), self.objects)
+        looked = look(found, "train", AdoptOptions(), Objects(open_store(f"memory://{uuid.uuid4().hex}")))
         if looked.shard is None or looked.bad:
             raise RuntimeError(f"{name} was not taken: {looked.bad}")
         self.bytes_read += looked.bytes_read

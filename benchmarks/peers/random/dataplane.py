@@ -1,4 +1,4 @@
-"""This project's random access: `Split.read_many` of shuffled indices, a batch at a time, into new bytes, each checked against its CRC."""
+"""This project's random access: `Split.each` of shuffled indices, one sample after the other, each checked against its CRC."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,22 +15,19 @@ from dataplane.dataset import Split
 from dataplane.ingest import IngestOptions, ingest
 
 DATASET = "photographs"
-TOGETHER = 256
 
 
 class DataplaneReader:
     packages = ("dataplane",)
 
     def __init__(self, job: Job) -> None:
-        self.setup = f"Split.read_many of {TOGETHER} shuffled indices at a time, local lake, no hot tier, CRCs checked"
+        self.setup = "Split.each of shuffled indices, local lake, no hot tier, CRCs checked"
         self.split = open_split(job, "lake")
         self.rng = np.random.default_rng(job.seed)
 
     def epoch(self) -> Iterator[Any]:
-        order = self.rng.permutation(len(self.split))
-        for start in range(0, len(order), TOGETHER):
-            for sample in self.split.read_many(order[start : start + TOGETHER], ["jpg"]):
-                yield sample.fields["jpg"]
+        for sample in self.split.each(self.rng.permutation(len(self.split)), ["jpg"]):
+            yield sample.fields["jpg"]
 
 
 def open_split(job: Job, name: str) -> Split:

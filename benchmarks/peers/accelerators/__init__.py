@@ -1,0 +1,1 @@
+"""Who feeds emulated accelerators; see `benchmarks.tasks.accelerators`."""

@@ -1,0 +1,1 @@
+"""Who delivers crops of pixels that were decoded before; see `benchmarks.tasks.pixels`."""

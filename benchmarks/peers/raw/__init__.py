@@ -1,0 +1,1 @@
+"""Who loads raw bytes in batches; see `benchmarks.tasks.raw`."""

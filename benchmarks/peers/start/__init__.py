@@ -1,0 +1,1 @@
+"""Who starts from a cold store; see `benchmarks.tasks.start`."""

@@ -1,0 +1,1 @@
+"""Who packs tokens; see `benchmarks.tasks.tokens`."""
