@@ -84,7 +84,7 @@ def test_examples_are_configurations() -> None:
         (changed(model={}), "model.kind: must be one of cnn, resnet"),
         (changed(model__width=12), "model.width: input should be a multiple of 8, got 12"),
         (changed(optimizer__kind="lion"), "optimizer.kind: input should be 'sgd' or 'adamw', got 'lion'"),
-        (changed(data__transform=[{"op": "Blur"}]), "data.transform: unknown transform 'Blur'; known are CenterCrop,"),
+        (changed(data__transform=[{"op": "Blur"}]), "data.transform: unknown transform 'Blur'; known are Bytes, CenterCrop,"),
         (changed(data__transform=[{"op": "Resize", "sides": 3}]), "data.transform: Resize cannot be made of"),
     ],
 )

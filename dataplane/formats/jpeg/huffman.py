@@ -100,7 +100,7 @@ def optimal(frequencies: dict[int, int]) -> HuffmanTable:
             counts[shorter + 1] += 2
             counts[shorter] -= 1
     counts[max(n for n in range(CODE_BITS + 1) if counts[n])] -= 1
-    values = sorted(frequencies, key=lambda symbol: (lengths[symbol], symbol))
+    values = sorted(frequencies, key=lambda symbol: (lengths[symbol], -frequencies[symbol], symbol))
     return HuffmanTable(bytes(counts[1 : CODE_BITS + 1]), bytes(values))
 
 
