@@ -145,6 +145,13 @@ def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
     return {"median": round(statistics.median(pairs), 2), "low": round(min(pairs), 2), "high": round(max(pairs), 2)}
 
 
+def _extent(data: Mapping[str, Any]) -> str:
+    """How much there is in an epoch."""
+    if "tokens" in data:
+        return f"{data['tokens']:,} tokens in {data['documents']:,} documents"
+    return f"{data['samples']:,} samples an epoch, {data['mean_bytes'] / 1000:.0f} kB on average"
+
+
 def table(run: Mapping[str, Any]) -> Table:
     """Fastest first, the bounds and the failed last, each with how many times its rate ours had."""
     settings, data = run["settings"], run["data"]
@@ -152,8 +159,7 @@ def table(run: Mapping[str, Any]) -> Table:
         title=f"{run['task']}: {run['summary']}",
         caption=(
             f"{run['hardware']['cpu']}, {settings['threads']} threads or workers; median of {run['rounds']} rounds;"
-            f" {data['samples']:,} samples an epoch, {data['mean_bytes'] / 1000:.0f} kB on average"
-            + "".join(f"\n{told(target)}" for target in run.get("targets", ()))
+            f" {_extent(data)}" + "".join(f"\n{told(target)}" for target in run.get("targets", ()))
         ),
     )
     shown.add_column("contender")
