@@ -29,7 +29,7 @@ __all__ = ["CLASS_ID", "COLUMNS", "RESERVED", "Context", "Done", "Tick", "do_tas
 
 _TICK_SECONDS: Final = 0.2
 _MANY: Final = 2048
-_MANY_COLD: Final = 16_384  # loading numba and compiled code takes as long as 10,000 to 20,000 files save by being read together
+_MANY_COLD: Final = 4096  # photographs: loading numba and compiled code takes about as long as reading so many together saves
 
 Tick = Callable[[int, int], None]
 """Hears of samples done and bytes read since it was last called."""

@@ -101,7 +101,7 @@ def test_few_files_do_not_load_what_many_need(tmp_path):
     assert (done.finished.shard.samples, source.bunches) == (4, 0)
 
 
-@pytest.mark.parametrize(("loaded", "fewest"), [(True, 2048), (False, 16_384)])
+@pytest.mark.parametrize(("loaded", "fewest"), [(True, 2048), (False, 4096)])
 def test_how_many_files_are_many_depends_on_what_is_loaded(monkeypatch, loaded, fewest):
     if loaded:
         monkeypatch.setitem(sys.modules, "numba", sys)
